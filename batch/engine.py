@@ -1,0 +1,321 @@
+"""The worker pool: takes each row to its outcome.
+
+One row's way: a worker takes it and opens its conversation; each request waits for a permit, is sent, and
+the job says what the end of the attempt means. Final answers go back into the conversation; for the others
+the row is set aside until its next attempt is due, and holds neither worker nor permit meanwhile.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from batch.errors import BatchError, DeniedError, InternalError, ServiceUnavailableError
+from batch.job import Conversation, Job
+from batch.model import Answer, Kind, Outcome, Request, Response, Result, Row, Status, Verdict
+from batch.pace import Pace, Rate
+from batch.retry import RetryPolicy, next_wait
+from batch.transport import TransportError
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 1_000
+"""Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage."""
+
+GRACE = 10.0
+"""Seconds that requests in flight get to end when a run is stopped."""
+
+
+class Transport(Protocol):
+    """Sends one request once."""
+
+    async def send(self, request: Request) -> Response:
+        """Return the response.
+
+        Raises:
+            TransportError: there was no whole answer.
+
+        """
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A row on its way.
+
+    Attributes:
+        row: its number.
+        conversation: the job's generator.
+        request: what the conversation asks for now.
+        attempts: attempts of that request, throttled ones not counted.
+        throttled_since: when that request was first throttled, without another answer since.
+        in_doubt: whether a write of this row may have been applied unseen.
+        sent: requests of this row on the wire so far.
+        started_at: first of them, seconds since the epoch.
+        started: the same, by the loop's clock.
+
+    """
+
+    row: int
+    conversation: Conversation
+    request: Request
+    attempts: int = 0
+    throttled_since: float | None = None
+    in_doubt: bool = False
+    sent: int = 0
+    started_at: float = 0.0
+    started: float = 0.0
+
+
+class Engine:
+    """Runs the rows of one job through a pool of workers.
+
+    Args:
+        job: what to do with a row.
+        transport: where requests go.
+        rate: requests that a scope may send.
+        concurrency: requests in flight at most.
+        policy: when to try again.
+        record: takes each outcome with its row's number, as it happens.
+        draw: random numbers in [0, 1).
+        clock: seconds since the epoch, for the report's times.
+
+    Attributes:
+        outcomes: rows ended so far, by status.
+        requests: requests sent so far.
+        stopped: why the run stopped before its end, or None.
+
+    """
+
+    def __init__(
+        self,
+        job: Job[Any],
+        transport: Transport,
+        *,
+        rate: Rate,
+        concurrency: int,
+        policy: RetryPolicy,
+        record: Callable[[int, Outcome], None],
+        draw: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.outcomes: Counter[Status] = Counter()
+        self.requests = 0
+        self.stopped: BatchError | None = None
+        self._job = job
+        self._transport = transport
+        self._rate = rate
+        self._concurrency = concurrency
+        self._policy = policy
+        self._record = record
+        self._draw = draw
+        self._clock = clock
+        self._rows: Iterator[Row] = iter(())
+        self._paces: dict[str, Pace] = {}
+        self._workers: dict[asyncio.Task[None], _Task | None] = {}
+        self._ready: deque[_Task] = deque()
+        self._waiting: dict[_Task, asyncio.TimerHandle] = {}
+        self._unfinished = 0
+        self._changed = asyncio.Event()
+        self._aborted = False
+
+    async def run(self, rows: Iterator[Row]) -> None:
+        """Take every row to its outcome, or as far as it gets before the run is stopped.
+
+        A row without an outcome afterwards had no effect; one whose effect is unknown has an outcome that
+        says so.
+        """
+        self._rows = rows
+        self._loop = asyncio.get_running_loop()
+        self._workers = {self._loop.create_task(self._work()): None for _ in range(self._concurrency)}
+        try:
+            await asyncio.wait(self._workers)
+        except asyncio.CancelledError:
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.wait(self._workers)
+            raise
+        for timer in self._waiting.values():
+            timer.cancel()
+        for task in (*self._ready, *self._waiting):
+            self._abandon(task)
+
+    def stop(self, error: BatchError, *, grace: float = GRACE) -> None:
+        """Take no new rows, let rows that are under way end within `grace` seconds, abort the others.
+
+        The first call's error is the one that stands; a later call can only shorten the grace.
+        """
+        if self.stopped is None:
+            self.stopped = error
+            log.info("stopping: %s", error)
+        if grace > 0:
+            self._loop.call_later(grace, self._abort)
+            for worker, task in self._workers.items():
+                if task is None or not task.sent:
+                    worker.cancel()
+        else:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._aborted = True
+        for worker in self._workers:
+            if worker is not asyncio.current_task():
+                worker.cancel()
+
+    async def _work(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        task: _Task | None = None
+        try:
+            while (task := await self._next()) is not None:
+                self._workers[me] = task
+                await self._advance(task)
+                self._workers[me] = task = None
+        except asyncio.CancelledError:
+            if not self.stopped:
+                raise
+            if task is not None:
+                self._abandon(task)
+        except BatchError as error:
+            if task is not None:
+                self._abandon(task)
+            self.stop(error, grace=0)
+        except Exception as error:
+            log.debug("unexpected", exc_info=True)
+            if task is not None:
+                self._abandon(task)
+            bug = InternalError(f"unexpected {type(error).__name__}: {error}")
+            bug.__cause__ = error
+            self.stop(bug, grace=0)
+
+    async def _next(self) -> _Task | None:
+        """Return the next row to work on: one that is due again, else a new one; None at the end."""
+        while not self.stopped:
+            if self._ready:
+                return self._ready.popleft()
+            if len(self._waiting) < MOST_WAITING and (row := next(self._rows, None)) is not None:
+                conversation = self._job.conversation(self._job.parse(row.cells))
+                self._unfinished += 1
+                return _Task(row.number, conversation, next(conversation))
+            if not self._unfinished:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return None
+
+    async def _advance(self, task: _Task) -> None:
+        """Carry a row's conversation on until it ends or has to wait."""
+        while True:
+            verdict, response = await self._attempt(task)
+            wait = self._wait_after(task, verdict)
+            if wait is not None:
+                if not self.stopped:
+                    self._set_aside(task, wait)
+                    return
+                if not task.in_doubt:
+                    self._abandon(task)
+                    return
+            try:
+                task.request = task.conversation.send(Answer(verdict, response, task.in_doubt))
+            except StopIteration as end:
+                self._finish(task, end.value)
+                return
+            if self._aborted:
+                self._abandon(task)
+                return
+            task.attempts = 0
+
+    async def _attempt(self, task: _Task) -> tuple[Verdict, Response | None]:
+        request = task.request
+        pace = self._paces.get(request.scope)
+        if pace is None:
+            pace = self._paces[request.scope] = Pace(self._rate, self._policy)
+        await pace.permit()
+        sent_at = self._loop.time()
+        if not task.sent:
+            task.started, task.started_at = sent_at, self._clock()
+        task.sent += 1
+        self.requests += 1
+        response = None
+        try:
+            response = await self._transport.send(request)
+        except TransportError as error:
+            verdict = Verdict(Kind.TRANSIENT, error.reason, maybe_applied=error.sent, message=str(error))
+        except asyncio.CancelledError:
+            task.in_doubt = task.in_doubt or request.writes
+            raise
+        else:
+            verdict = self._job.classify(response)
+        log.debug("row %d: %s %s: %s", task.row, request.method, request.url, verdict)
+        self._note(task, verdict, pace, sent_at)
+        return verdict, response
+
+    def _note(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
+        """Keep what the end of an attempt means for the row, its scope and the run."""
+        if verdict.maybe_applied and task.request.writes:
+            task.in_doubt = True
+        if verdict.kind is Kind.THROTTLED:
+            if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
+                log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
+            task.throttled_since = task.throttled_since or sent_at
+            task.attempts += sent_at - task.throttled_since >= self._policy.patience
+        else:
+            pace.answered()
+            task.throttled_since = None
+            task.attempts += 1
+        if verdict.kind is Kind.DENIED:
+            self.stop(DeniedError(_told(verdict)), grace=0)
+        elif verdict.kind is Kind.NO_SERVICE:
+            self.stop(ServiceUnavailableError(_told(verdict)), grace=0)
+
+    def _wait_after(self, task: _Task, verdict: Verdict) -> float | None:
+        throttled_for = 0.0
+        if task.throttled_since is not None:
+            throttled_for = self._loop.time() - task.throttled_since
+        wait = next_wait(self._policy, verdict, task.attempts, throttled_for, self._draw())
+        if wait is not None:
+            log.info(
+                "row %d: %s: attempt %d, the next in %.1f s (%s)",
+                *(task.row, verdict.reason, task.attempts, wait, verdict.message or verdict.code),
+            )
+        return wait
+
+    def _set_aside(self, task: _Task, wait: float) -> None:
+        if wait > 0:
+            self._waiting[task] = self._loop.call_later(wait, self._due, task)
+        else:
+            self._ready.append(task)
+            self._changed.set()
+
+    def _due(self, task: _Task) -> None:
+        del self._waiting[task]
+        self._ready.append(task)
+        self._changed.set()
+
+    def _abandon(self, task: _Task) -> None:
+        """Let go of a row when the run stops. Without a recorded outcome it stays pending."""
+        task.conversation.close()
+        if task.in_doubt:
+            self._finish(task, Result(Status.UNCONFIRMED, "interrupted"))
+        else:
+            self._unfinished -= 1
+
+    def _finish(self, task: _Task, result: Result) -> None:
+        duration = self._loop.time() - task.started
+        finished_at = task.started_at + duration
+        self._record(
+            task.row, Outcome(result, task.sent, task.started_at, finished_at, round(duration * 1000))
+        )
+        self.outcomes[result.status] += 1
+        self._unfinished -= 1
+        if not self._unfinished:
+            self._changed.set()
+
+
+def _told(verdict: Verdict) -> str:
+    said = " ".join(filter(None, (verdict.code, verdict.message))) or verdict.reason
+    return f"the service answered: {said}"

@@ -1,0 +1,83 @@
+"""The job protocol: what a job must say so that the runner can run it.
+
+A job does no I/O. For each row it is a generator that yields a `Request`, is sent the `Answer`, and returns
+a `Result`; permits, credentials, retries and time-outs are the engine's.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from batch.model import Answer, Request, Response, Result, Verdict
+
+Conversation = Generator[Request, Answer, Result]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that a job reads.
+
+    Attributes:
+        name: its name in a header or an object; letter case does not matter.
+        required: whether an input without it is unusable.
+        aliases: other names taken for it.
+        path: where it is found inside an object in JSON input, as keys from the outside in.
+        numeric: whether a number is taken for its text in JSON input.
+
+    """
+
+    name: str
+    required: bool = True
+    aliases: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    numeric: bool = False
+
+
+class RowError(ValueError):
+    """A row's cells are not what the job needs.
+
+    Attributes:
+        column: name of the column at fault.
+
+    """
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+class Job(Protocol[Item]):
+    """A kind of work: what its rows hold, what is sent for one, and how the service's answers read."""
+
+    @property
+    def name(self) -> str:
+        """The word in the report's column `job`."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns it reads; `parse` gets their cells in this order."""
+        ...
+
+    def parse(self, cells: Sequence[str]) -> Item:
+        """Check and normalise a row's cells.
+
+        Raises:
+            RowError: a cell is missing or malformed.
+
+        """
+        ...
+
+    def key(self, item: Item) -> bytes:
+        """Return the identity of the work: two rows of one key would do the same thing twice."""
+        ...
+
+    def conversation(self, item: Item) -> Conversation:
+        """Return the generator that carries the row to its result."""
+        ...
+
+    def classify(self, response: Response) -> Verdict:
+        """Say what a response means. Pure."""
+        ...

@@ -1,0 +1,260 @@
+"""Outcomes on disk as they happen, in the order in which they happen: JSON lines, only ever appended."""
+
+import asyncio
+import fcntl
+import os
+import socket
+from array import array
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from batch.errors import BusyError, InputUnusableError, OutputError
+from batch.model import Outcome, Result, Status
+from batch.text import printable
+
+_FLUSH_AFTER = 0.1
+"""Seconds for which outcomes are gathered before one write and one fsync."""
+
+_READ_AHEAD = 1024
+_FORM = 1
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes two runs the same run: a journal is continued by no other.
+
+    Attributes:
+        job: name of the job.
+        sha256: digest of the input's bytes, in hex.
+        target: where the requests go when a row does not say otherwise.
+
+    """
+
+    job: str
+    sha256: str
+    target: str
+
+
+class Journal:
+    """The journal of one run, and the lock on it. A context manager.
+
+    Args:
+        path: the file; created if it is not there, continued if it is.
+        identity: of this run.
+        rows: rows of the input.
+        restart: whether to discard what an earlier run left there.
+
+    Raises:
+        BusyError: another process holds the journal.
+        InputUnusableError: the journal belongs to another input, job or endpoint.
+        OutputError: it cannot be written, or is damaged.
+
+    """
+
+    def __init__(self, path: Path, identity: Identity, rows: int, *, restart: bool = False) -> None:
+        self.path = path
+        self.on_failure: Callable[[OSError], None] = _raise
+        self._offsets = array("q", [_NONE]) * rows
+        self._buffer: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._broken = False
+        self._file = _open_locked(path)
+        try:
+            if restart:
+                os.ftruncate(self._file, 0)
+            self._end = self._load(identity)
+            self._begin(identity)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self.continued = rows - self._offsets.count(_NONE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def __contains__(self, row: int) -> bool:
+        return self._offsets[row - 1] != _NONE
+
+    def append(self, row: int, outcome: Outcome) -> None:
+        """Take an outcome; it is on disk within 250 ms. For use inside the event loop."""
+        line = orjson.dumps(_encode(row, outcome)) + b"\n"
+        self._offsets[row - 1] = self._end
+        self._end += len(line)
+        self._buffer.append(line)
+        self._write_soon()
+
+    async def flush(self) -> None:
+        """Return when everything taken so far is on disk, or `on_failure` has been told why not."""
+        while self._writing or self._timer:
+            if self._timer:
+                self._timer.cancel()
+                self._start_writing()
+            if self._writing:
+                await asyncio.wait({self._writing})
+
+    def outcome(self, row: int) -> Outcome | None:
+        """Return what is recorded of a row, or None."""
+        offset = self._offsets[row - 1]
+        if offset == _NONE:
+            return None
+        line = os.pread(self._file, _READ_AHEAD, offset)
+        while b"\n" not in line and (more := os.pread(self._file, _READ_AHEAD, offset + len(line))):
+            line += more
+        return _decode(orjson.loads(line[: line.index(b"\n")]))
+
+    def remove(self) -> None:
+        """Delete the file: the report holds everything now."""
+        self.path.unlink(missing_ok=True)
+
+    def _write_soon(self) -> None:
+        if not self._timer and not self._writing and not self._broken:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._start_writing)
+
+    def _start_writing(self) -> None:
+        self._timer = None
+        self._writing = asyncio.get_running_loop().create_task(self._write_gathered())
+
+    async def _write_gathered(self) -> None:
+        data, self._buffer = b"".join(self._buffer), []
+        try:
+            await asyncio.to_thread(self._write, data)
+        except OSError as error:
+            # The last line may be torn now; nothing may follow it.
+            self._broken = True
+            self.on_failure(error)
+        self._writing = None
+        if self._buffer:
+            self._write_soon()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        os.fsync(self._file)
+
+    def _load(self, identity: Identity) -> int:
+        """Read what is there; return where the next line begins. A torn last line is cut off."""
+        end = 0
+        with open(os.dup(self._file), "rb") as file:
+            file.seek(0)
+            for number, line in enumerate(file, start=1):
+                try:
+                    entry = orjson.loads(line) if line.endswith(b"\n") else None
+                except orjson.JSONDecodeError:
+                    entry = None
+                if entry is None:
+                    if file.read(1):
+                        raise OutputError(
+                            f"{self.path}, line {number}: damaged, so the run cannot be continued; "
+                            "look at it, or discard it with --restart"
+                        )
+                    break
+                if number == 1:
+                    self._check(entry, identity)
+                elif "row" in entry:
+                    self._offsets[entry["row"] - 1] = end
+                end += len(line)
+        os.ftruncate(self._file, end)
+        return end
+
+    def _check(self, header: dict[str, Any], identity: Identity) -> None:
+        for field, value in asdict(identity).items():
+            if header.get(field) != value:
+                what = {"sha256": "the input has changed since"}.get(
+                    field, f"{field} was {header.get(field)!r} and is {value!r} now"
+                )
+                raise InputUnusableError(
+                    f"{self.path} was left by an interrupted run, but {what}; "
+                    "run it as before to continue, or discard what it did with --restart"
+                )
+
+    def _begin(self, identity: Identity) -> None:
+        lines = [] if self._end else [{"journal": _FORM, **asdict(identity)}]
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        lines.append({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        data = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        try:
+            self._write(data)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self._end += len(data)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(file)
+            os.close(file)
+            raise BusyError(f"{path}: another run is at work here{holder}") from None
+        try:
+            # Its last holder may have removed the file between the two calls.
+            if os.stat(path).st_ino == os.fstat(file).st_ino:
+                return file
+        except FileNotFoundError:
+            pass
+        os.close(file)
+
+
+def _holder(file: int) -> str:
+    """Say who holds a journal: the last line that names a process."""
+    with open(os.dup(file), "rb") as lines:
+        for line in reversed(lines.readlines()):
+            if line.startswith(b'{"pid":') and line.endswith(b"\n"):
+                entry = orjson.loads(line)
+                host = printable(entry["host"])
+                return f": process {entry['pid']} on {host}, since {printable(entry['since'])}"
+    return ""
+
+
+def _encode(row: int, outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "row": row,
+        "outcome": result.status,
+        "reason": result.reason,
+        "http_status": result.http_status,
+        "error_code": result.error_code,
+        "error_message": result.error_message,
+        "request_id": result.request_id,
+        "attempts": outcome.attempts,
+        "started_at": outcome.started_at,
+        "finished_at": outcome.finished_at,
+        "duration_ms": outcome.duration_ms,
+    }
+
+
+def _decode(entry: dict[str, Any]) -> Outcome:
+    return Outcome(
+        Result(
+            Status(entry["outcome"]),
+            entry["reason"],
+            entry["http_status"],
+            entry["error_code"],
+            entry["error_message"],
+            entry["request_id"],
+        ),
+        entry["attempts"],
+        entry["started_at"],
+        entry["finished_at"],
+        entry["duration_ms"],
+    )

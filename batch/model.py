@@ -1,0 +1,169 @@
+"""The values that the parts of the runner hand to one another. All are immutable."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
+
+
+class Status(StrEnum):
+    """What became of a row. The words stand in the report's column `outcome`."""
+
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    UNCONFIRMED = "unconfirmed"
+    INVALID = "invalid"
+    DUPLICATE = "duplicate"
+    PENDING = "pending"
+
+    @property
+    def is_through(self) -> bool:
+        """Whether nothing is left to do for such a row."""
+        return self in _THROUGH
+
+
+_THROUGH = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.DUPLICATE})
+
+
+class Row(NamedTuple):
+    """One row of the input.
+
+    Attributes:
+        number: position in the input, from 1; a CSV header is not counted.
+        line: line of the file on which the row starts (in a JSON array: on which it ends), from 1.
+        cells: text of the columns the job asked for, in the job's order; empty where absent.
+        values: the input's own columns in their order, to be carried to the report. In JSON input a
+            value is any JSON value; a row may be shorter than the input has columns.
+        problem: why the row cannot be used, or empty.
+
+    """
+
+    number: int
+    line: int
+    cells: tuple[str, ...]
+    values: Sequence[Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of the service, complete but for credentials.
+
+    Attributes:
+        method: HTTP method.
+        url: absolute URL with the query as it is sent, percent-encoded.
+        body: body as sent, JSON, or None.
+        scope: what the service counts a rate limit by; requests of one scope share one limiter.
+
+    """
+
+    method: str
+    url: str
+    body: bytes | None = None
+    scope: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the request is meant to change something."""
+        return self.method not in ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back on the wire.
+
+    Attributes:
+        status: HTTP status.
+        headers: response headers, looked up without regard to letter case.
+        body: the first 64 KiB of the body.
+
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Kind(Enum):
+    """What an attempt's end means for the run."""
+
+    DONE = "done"
+    REFUSED = "refused"  # for good: another attempt would be answered the same
+    THROTTLED = "throttled"  # too fast: everyone in this scope slows down
+    TRANSIENT = "transient"  # worth another attempt
+    DENIED = "denied"  # credentials refused: the run stops
+    NO_SERVICE = "no_service"  # nothing of this kind at this address: the run stops
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the job makes of one attempt's end.
+
+    Attributes:
+        kind: what to do.
+        reason: the report's word for the cause, empty when done.
+        maybe_applied: whether the request may have had its effect although no answer says so.
+        code: the service's own error code.
+        message: the service's own error message, printable.
+        pause: seconds to wait that the service asked for, or None.
+        max_attempts: bound on attempts for this cause, below the run's own, or None.
+
+    """
+
+    kind: Kind
+    reason: str = ""
+    maybe_applied: bool = False
+    code: str = ""
+    message: str = ""
+    pause: float | None = None
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The final answer to a request, after all attempts: what a job's conversation is sent.
+
+    Attributes:
+        verdict: what the last attempt came to.
+        response: the last attempt's response; None where none arrived.
+        in_doubt: whether some write of this conversation, the last included, may have been applied without
+            an answer that says so. Then only reading back tells what is true.
+
+    """
+
+    verdict: Verdict
+    response: Response | None = None
+    in_doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a job says of a row when its conversation ends."""
+
+    status: Status
+    reason: str = ""
+    http_status: int | None = None
+    error_code: str = ""
+    error_message: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A row's result with what the engine knows of it: everything the report says beyond the input.
+
+    Attributes:
+        result: what became of the row.
+        attempts: requests sent for it, read-backs included.
+        started_at: first attempt, seconds since the epoch; None if nothing was sent.
+        finished_at: end of the last attempt, likewise.
+        duration_ms: from the first attempt to the result, by a clock that does not jump.
+
+    """
+
+    result: Result
+    attempts: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+    duration_ms: int | None = None

@@ -1,0 +1,65 @@
+"""Pure: given what an attempt came to, wait so long and go again, or take it as final."""
+
+from dataclasses import dataclass
+
+from batch.model import Kind, Verdict
+
+_MOST_DOUBLINGS = 32  # keeps the power finite whatever the number of attempts
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long a request is tried.
+
+    Attributes:
+        max_attempts: attempts a request, the first included; throttled ones are not counted.
+        first_wait: upper bound of the first wait, in seconds; it doubles with each attempt.
+        longest_wait: upper bound of any wait that the service did not ask for, in seconds.
+        patience: seconds for which a request may be throttled without using up attempts.
+
+    """
+
+    max_attempts: int = 6
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+    patience: float = 300.0
+
+
+def back_off(policy: RetryPolicy, failures: int, draw: float) -> float:
+    """Return a wait in seconds with full jitter after so many failures in a row.
+
+    Args:
+        policy: bounds of the wait.
+        failures: failures so far, at least 1.
+        draw: a random number in [0, 1).
+
+    """
+    ceiling = policy.first_wait * 2.0 ** min(failures - 1, _MOST_DOUBLINGS)
+    return draw * min(ceiling, policy.longest_wait)
+
+
+def hint(policy: RetryPolicy, seconds: float | None) -> float:
+    """Return how long the service asks to wait: 0 for no, zero, negative or senseless requests."""
+    return min(seconds, policy.patience) if seconds is not None and seconds > 0 else 0.0
+
+
+def next_wait(
+    policy: RetryPolicy, verdict: Verdict, attempts: int, throttled_for: float, draw: float
+) -> float | None:
+    """Return seconds to wait before the next attempt, or None when the answer is final.
+
+    Args:
+        policy: bounds of attempts and waits.
+        verdict: what the last attempt came to.
+        attempts: attempts of this request that were not throttled away.
+        throttled_for: seconds since the request was first throttled, without another answer between.
+        draw: a random number in [0, 1).
+
+    """
+    if verdict.kind is Kind.THROTTLED and throttled_for < policy.patience:
+        return 0.0  # the cool-down of its scope is the wait
+    if verdict.kind not in (Kind.TRANSIENT, Kind.THROTTLED):
+        return None
+    if attempts >= min(policy.max_attempts, verdict.max_attempts or policy.max_attempts):
+        return None
+    return max(back_off(policy, max(attempts, 1), draw), hint(policy, verdict.pause))

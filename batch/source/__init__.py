@@ -1,0 +1,133 @@
+"""Rows from CSV, JSON and JSON Lines, streamed, as often as they are asked for."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import StrEnum
+from pathlib import PurePath
+from types import TracebackType
+from typing import Protocol, Self
+
+from batch.job import Column
+from batch.model import Row
+from batch.source.delimited import DelimitedReader
+from batch.source.files import InputFile
+from batch.source.json_text import ArrayReader, LinesReader
+
+__all__ = ["Format", "Source", "open_source"]
+
+
+class Format(StrEnum):
+    """How an input is written."""
+
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class _Reader(Protocol):
+    columns: list[str]
+    dropped: list[str]
+
+    def rows(self) -> Iterator[Row]: ...
+
+
+_READERS: dict[Format, Callable[[InputFile, Sequence[Column], Collection[str]], _Reader]] = {
+    Format.CSV: DelimitedReader,
+    Format.JSON: ArrayReader,
+    Format.JSONL: LinesReader,
+}
+_SUFFIXES = {
+    ".csv": Format.CSV,
+    ".json": Format.JSON,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".tsv": Format.CSV,
+    ".txt": Format.CSV,
+}
+_FIRST_BYTES = {b"[": Format.JSON, b"{": Format.JSONL}
+
+
+class Source:
+    """An open input. Close it, or use it as a context manager.
+
+    Attributes:
+        name: what messages call it.
+        format: how it is written.
+
+    """
+
+    def __init__(self, file: InputFile, format: Format, reader: _Reader) -> None:  # noqa: A002
+        self.name = file.name
+        self.format = format
+        self._file = file
+        self._reader = reader
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the input's bytes as they are stored, in hex."""
+        return self._file.sha256
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns to be carried, in their order. In JSON complete only after a whole pass."""
+        return list(self._reader.columns)
+
+    @property
+    def dropped(self) -> list[str]:
+        """Names of the reserved columns that were found and are not carried."""
+        return list(self._reader.dropped)
+
+    def rows(self) -> Iterator[Row]:
+        """Return an iterator over all rows from the first on; each call is a pass of its own.
+
+        Raises:
+            InputUnusableError: the input is no list of rows, has none, or was changed since it was opened.
+
+        """
+        return self._reader.rows()
+
+
+def open_source(
+    path: str,
+    *,
+    format: Format | None,  # noqa: A002
+    columns: Sequence[Column],
+    reserved: Collection[str] = (),
+) -> Source:
+    """Open an input.
+
+    Args:
+        path: where it is, or `-` for standard input.
+        format: how it is written; None to tell by the name, else by the content.
+        columns: the columns a job asks for.
+        reserved: names of columns not to carry, unless the job asks for them.
+
+    Raises:
+        InputMissingError: it is not there, or may not be read.
+        InputUnusableError: it is empty, no text, or lacks a column.
+
+    """
+    file = InputFile(path)
+    try:
+        first = file.first_byte()
+        found = format or _format_by_name(path) or _FIRST_BYTES.get(first, Format.CSV)
+        return Source(file, found, _READERS[found](file, columns, reserved))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _format_by_name(path: str) -> Format | None:
+    name = PurePath(path.lower())
+    return _SUFFIXES.get((name.with_suffix("") if name.suffix == ".gz" else name).suffix)

@@ -1,0 +1,56 @@
+"""Which of the names found in an input are those a job asks for."""
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+
+from batch.job import Column
+from batch.text import quoted
+
+ABSENT = -1
+_CLOSE = 0.75
+
+
+def folded(name: str) -> str:
+    """Return a name in the form in which names are compared."""
+    return name.strip().lower()
+
+
+def places(names: Iterable[str], columns: Sequence[Column]) -> list[int]:
+    """Return for each of `columns` its place among `names`, or `ABSENT`. Its own name beats an alias."""
+    found: dict[str, int] = {}
+    for place, name in enumerate(names):
+        found.setdefault(folded(name), place)
+    return [
+        next((found[key] for key in map(folded, spellings(column)) if key in found), ABSENT)
+        for column in columns
+    ]
+
+
+def spellings(column: Column) -> tuple[str, ...]:
+    """Return all names a column goes by."""
+    return (column.name, *column.aliases)
+
+
+def meant_for(column: Column, candidates: Iterable[str]) -> str:
+    """Return the one of `candidates` that is most like a misspelling of the column's name, or nothing."""
+    by_key = {folded(name).replace(" ", "_").replace("-", "_"): name for name in candidates}
+    close = [
+        (difflib.SequenceMatcher(None, spelling, key).ratio(), key)
+        for spelling in map(folded, spellings(column))
+        for key in difflib.get_close_matches(spelling, by_key, n=1, cutoff=_CLOSE)
+    ]
+    return by_key[max(close)[1]] if close else ""
+
+
+def unused(name: str, number: int, taken: Collection[str]) -> str:
+    """Return the name to carry a column under: its own, or `column_<number>`, and in any case a new one."""
+    name = name.strip() or f"column_{number}"
+    while name in taken:
+        name += "_"
+    return name
+
+
+def listed(names: Iterable[str], limit: int = 20) -> str:
+    """Return names for a message, each in quotation marks."""
+    shown = [quoted(name) for name in names]
+    return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")

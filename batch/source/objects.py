@@ -1,0 +1,211 @@
+"""Rows from JSON objects, whatever their keys."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+from batch.errors import InputUnusableError
+from batch.job import Column
+from batch.model import Row
+from batch.source.names import ABSENT, folded, meant_for, places, unused
+from batch.text import quoted
+
+_MOST_PLANS = 1000
+_MOST_COLUMNS = 10_000
+_KINDS = {
+    bool: "true or false",
+    dict: "an object",
+    float: "a number",
+    int: "a number",
+    list: "a list",
+    str: "a string",
+    type(None): "null",
+}
+
+# A named tuple's own constructor is a function in Python, and takes twice the time.
+_new_row = tuple.__new__
+
+_Keys = tuple[str, ...]
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How an object with certain keys is read.
+
+    Attributes:
+        wanted: for each column of the job its key in the object, or None.
+        carried: for each column of the input its key in the object, or None.
+        problem: what is wrong with the keys.
+
+    """
+
+    wanted: tuple[str | None, ...]
+    carried: tuple[str | None, ...]
+    problem: str
+
+
+class ObjectReader:
+    """Makes a row of each object and learns the input's columns on the way.
+
+    Objects of the same keys in the same order are read by the same plan, so that names are looked at once.
+    A column the job asks for is one column of the input, under the spelling that came first.
+
+    Attributes:
+        columns: names of the columns carried, in order of their first appearance.
+        dropped: names of the columns not carried, likewise.
+
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        reserved: Collection[str],
+        unusable: Callable[[str, int], InputUnusableError],
+    ) -> None:
+        self.columns: list[str] = []
+        self.dropped: list[str] = []
+        self._wanted = columns
+        self._nestable = [column for column in columns if column.path]
+        self._reserved = {folded(name) for name in reserved}
+        self._unusable = unusable
+        self._plans: dict[_Keys, _Plan] = {}
+        self._nested: dict[_Keys, list[tuple[Column, str]]] = {}
+        self._places: dict[str | int, int] = {}
+
+    def row(self, number: int, line: int, item: Any) -> Row:
+        """Return the row for an element of the input."""
+        if item.__class__ is not dict:
+            blank = ("",) * len(self._wanted)
+            return Row(number, line, blank, [], f"is {_KINDS[type(item)]}, not an object")
+        if self._nestable:
+            item = self._flattened(item)
+        keys = tuple(item)
+        plan = self._plans.get(keys) or self._planned(keys, line)
+        values = [item.get(key) for key in plan.carried]
+        cells = tuple([item.get(key, "") for key in plan.wanted])
+        row = _new_row(Row, (number, line, cells, values, plan.problem))
+        for value in values:
+            if value.__class__ is not str:
+                return self._checked(row)
+        return row
+
+    def _checked(self, row: Row) -> Row:
+        """Return the row with cells that are texts, and values that can be written as JSON again."""
+        problems = [row.problem] if row.problem else []
+        cells = list(row.cells)
+        for place, (column, cell) in enumerate(zip(self._wanted, row.cells, strict=True)):
+            if column.numeric and isinstance(cell, int):
+                cells[place] = str(cell)
+            elif cell.__class__ is not str:
+                cells[place] = ""
+                if cell is not None:
+                    problems.append(f"{column.name} is {_KINDS[type(cell)]}, not a string")
+        values = list(row.values)
+        for place, value in enumerate(values):
+            if isinstance(value, dict | list) and not _is_writable(value):
+                values[place] = None
+                problems.append(f"{quoted(self.columns[place])} is nested too deep to be carried")
+        return row._replace(cells=tuple(cells), values=values, problem="; ".join(problems))
+
+    def _flattened(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return the object with what the job finds inside other objects brought to the top."""
+        keys = tuple(item)
+        nested = self._nested.get(keys)
+        if nested is None:
+            nested = self._nested_in(keys)
+            _remember(self._nested, keys, nested)
+        for column, outer in nested:
+            if outer in item:
+                item = _lifted(item, column, outer)
+        return item
+
+    def _nested_in(self, keys: _Keys) -> list[tuple[Column, str]]:
+        found: list[tuple[Column, str]] = []
+        for column, place in zip(self._nestable, places(keys, self._nestable), strict=True):
+            outer = next((key for key in keys if folded(key) == folded(column.path[0])), None)
+            if place == ABSENT and outer is not None:
+                found.append((column, outer))
+        return found
+
+    def _planned(self, keys: _Keys, line: int) -> _Plan:
+        wanted = places(keys, self._wanted)
+        matched = {folded(keys[place]) for place in wanted if place != ABSENT}
+        free: list[str] = []
+        problems: list[str] = []
+        carried: dict[int, str] = {}
+        for place, key in enumerate(keys):
+            if place in wanted:
+                carried[self._place(wanted.index(place), key)] = key
+            elif folded(key) in matched:
+                problems.append(f"names {quoted(key)} twice")
+            elif folded(key) in self._reserved:
+                if folded(key) not in map(folded, self.dropped):
+                    self.dropped.append(key)
+            else:
+                free.append(key)
+                carried[self._place(key, key)] = key
+        if len(self.columns) > _MOST_COLUMNS:
+            raise self._unusable(
+                f"objects of more than {_MOST_COLUMNS} different keys are no list of rows", line
+            )
+        for column, place in zip(self._wanted, wanted, strict=True):
+            if place == ABSENT and column.required and (meant := meant_for(column, free)):
+                problems.append(f"{column.name} is missing; {quoted(meant)} was probably meant")
+        plan = _Plan(
+            wanted=tuple(None if place == ABSENT else keys[place] for place in wanted),
+            carried=tuple(map(carried.get, range(len(self.columns)))),
+            problem="; ".join(problems),
+        )
+        _remember(self._plans, keys, plan)
+        return plan
+
+    def _place(self, identity: str | int, name: str) -> int:
+        """Return the place of a column of the input; a number stands for one of the job's."""
+        place = self._places.get(identity)
+        if place is None:
+            place = self._places[identity] = len(self.columns)
+            self.columns.append(unused(name, place + 1, self.columns))
+        return place
+
+
+def _lifted(item: dict[str, Any], column: Column, outer: str) -> dict[str, Any]:
+    """Return the object with the value at the column's path under the column's name.
+
+    It takes the outer object's place if that holds nothing else, or else stands before it.
+    """
+    value: Any = item[outer]
+    alone = True
+    for step in column.path[1:]:
+        if not isinstance(value, dict):
+            return item
+        key = next((key for key in value if folded(key) == folded(step)), None)
+        if key is None:
+            return item
+        alone = alone and len(value) == 1
+        value = value[key]
+    lifted: dict[str, Any] = {}
+    for key, other in item.items():
+        if key == outer:
+            lifted[column.name] = value
+            if alone:
+                continue
+        lifted[key] = other
+    return lifted
+
+
+def _remember(cache: dict[_Keys, _Value], keys: _Keys, value: _Value) -> None:
+    """Keep what was found out about some keys; start anew rather than grow without bound."""
+    if len(cache) >= _MOST_PLANS:
+        cache.clear()
+    cache[keys] = value
+
+
+def _is_writable(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""The association jobs: associate, disassociate and verify pairs of an FPGA image and an ECS image. Pure.
+
+Source: the ECS API reference, "Associating an FPGA Image with an ECS Image" and the pages beside it. The
+service answers a repeated association and a full ECS image with one and the same 400, and an answer can be
+lost; then the association is read back, and what is read is what is reported.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import orjson
+
+from batch.job import Column, Conversation, RowError
+from batch.model import Answer, Kind, Request, Response, Result, Status, Verdict
+from batch.text import quoted
+from jobs import ecs
+from jobs.endpoints import Site, is_project_id, is_region
+
+IMAGE_LIMIT = 10
+"""FPGA images that one ECS image takes."""
+
+_FPGA_IMAGE_ID = re.compile("[0-9a-f]{32}")
+_IMAGE_ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Pair(NamedTuple):
+    """One row's work: both ids, lower case, and the address of the project they are in."""
+
+    fpga_image_id: str
+    image_id: str
+    address: str
+
+
+class AssociationJob:
+    """What the three jobs have in common.
+
+    Args:
+        site: where requests go when a row does not say otherwise.
+
+    """
+
+    name: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("fpga_image_id"),
+        Column("image_id", aliases=("ecs_image_id",), path=("image", "id")),
+        Column("project_id", required=False),
+        Column("region", required=False),
+    )
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._address = site.address()
+
+    def parse(self, cells: Sequence[str]) -> Pair:
+        """Return the pair that a row's cells name, trimmed and lower-cased.
+
+        Raises:
+            RowError: an id is missing or malformed.
+
+        """
+        fpga_image_id, image_id, project_id, region = cells
+        fpga_image_id = fpga_image_id.strip().lower()
+        image_id = image_id.strip().lower()
+        if not _FPGA_IMAGE_ID.fullmatch(fpga_image_id):
+            raise _malformed("fpga_image_id", fpga_image_id, "32 hexadecimal digits")
+        if not _IMAGE_ID.fullmatch(image_id):
+            raise _malformed("image_id", image_id, "a UUID (hexadecimal, 8-4-4-4-12)")
+        if project_id or region:
+            return Pair(fpga_image_id, image_id, self._own_address(project_id.strip(), region.strip()))
+        return Pair(fpga_image_id, image_id, self._address)
+
+    def key(self, item: Pair) -> bytes:
+        """Return the identity of a pair: 32 bytes, and the address where it is not the run's own."""
+        key = bytes.fromhex(item.fpga_image_id) + bytes.fromhex(item.image_id.replace("-", ""))
+        return key if item.address == self._address else key + item.address.encode()
+
+    def conversation(self, item: Pair) -> Conversation:
+        """Return the requests that carry a pair to its result."""
+        raise NotImplementedError
+
+    def classify(self, response: Response) -> Verdict:
+        """Say what a response means."""
+        return ecs.classify(response)
+
+    def _own_address(self, project_id: str, region: str) -> str:
+        if project_id and not is_project_id(project_id):
+            raise _malformed("project_id", project_id, "letters, digits, - and _")
+        if region and not is_region(region):
+            raise _malformed("region", region, "a region, as cn-north-1")
+        return self._site.address(project_id, region)
+
+
+class Associate(AssociationJob):
+    """Make every pair associated."""
+
+    name = "associate"
+
+    def conversation(self, item: Pair) -> Conversation:
+        """Associate; where the answer leaves it open, read back what is true."""
+        answer = yield _write("POST", item)
+        if _is_plain_success(answer):
+            return _result(Status.SUCCEEDED, answer)
+        if not answer.in_doubt and answer.verdict.reason != ecs.RELATION_OR_LIMIT:
+            return _failure(answer)
+        reading = yield _read(item)
+        there = _is_listed(item, reading)
+        if there is None:
+            return _unconfirmed(answer, reading)
+        if there:
+            return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
+        if answer.verdict.reason == ecs.RELATION_OR_LIMIT:
+            return _failure(answer, "image_full")
+        return _failure(answer)
+
+
+class Disassociate(AssociationJob):
+    """Make every pair not associated."""
+
+    name = "disassociate"
+
+    def conversation(self, item: Pair) -> Conversation:
+        """Disassociate; where the answer leaves it open, read back what is true."""
+        answer = yield _write("DELETE", item)
+        if _is_plain_success(answer):
+            return _result(Status.SUCCEEDED, answer)
+        # What a pair that is not associated is answered with is documented nowhere.
+        if not answer.in_doubt and answer.verdict.reason not in ("rejected", "not_found"):
+            return _failure(answer)
+        reading = yield _read(item)
+        there = _is_listed(item, reading)
+        if _is_missing(reading) and not answer.in_doubt:
+            return _failure(answer, "not_found")
+        if there is None:
+            return _unconfirmed(answer, reading) if answer.in_doubt else _failure(answer)
+        if there:
+            return _failure(answer)
+        return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
+
+
+class Verify(AssociationJob):
+    """Read whether every pair is associated; change nothing."""
+
+    name = "verify"
+
+    def conversation(self, item: Pair) -> Conversation:
+        """Read the pair's association."""
+        reading = yield _read(item)
+        there = _is_listed(item, reading)
+        if there:
+            return _result(Status.UNCHANGED, reading)
+        if there is None:
+            return _failure(reading)
+        return _failure(reading, reading.verdict.reason or "not_associated")
+
+
+JOBS: dict[str, type[AssociationJob]] = {job.name: job for job in (Associate, Disassociate, Verify)}
+
+
+def _write(method: str, pair: Pair) -> Request:
+    url = f"{pair.address}/{pair.fpga_image_id}/association"
+    return Request(method, url, b'{"image":{"id":"%b"}}' % pair.image_id.encode(), pair.address)
+
+
+def _read(pair: Pair) -> Request:
+    # With both ids the service looks at nothing else and gives no page, only the pair.
+    query = f"fpga_image_id={pair.fpga_image_id}&image_id={pair.image_id}"
+    return Request("GET", f"{pair.address}/associations?{query}", None, pair.address)
+
+
+def _is_plain_success(answer: Answer) -> bool:
+    return answer.response is not None and answer.response.status == 204
+
+
+def _is_listed(pair: Pair, reading: Answer) -> bool | None:
+    """Return whether the service lists the pair, None where it did not say."""
+    if _is_missing(reading):
+        return False  # an FPGA image that does not exist is associated with nothing
+    if reading.verdict.kind is not Kind.DONE or reading.response is None:
+        return None
+    try:
+        document = orjson.loads(reading.response.body)
+        return any(
+            entry["image_id"].lower() == pair.image_id
+            and any(image["id"].lower() == pair.fpga_image_id for image in entry["fpgaimages"])
+            for entry in document["associations"]
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_missing(reading: Answer) -> bool:
+    return reading.verdict.kind is Kind.REFUSED and reading.verdict.reason == "not_found"
+
+
+def _result(status: Status, answer: Answer) -> Result:
+    assert answer.response is not None
+    return Result(status, "", answer.response.status, request_id=ecs.request_id(answer.response))
+
+
+def _failure(answer: Answer, reason: str = "") -> Result:
+    return _told(Status.FAILED, reason or answer.verdict.reason or "unreadable_answer", answer)
+
+
+def _unconfirmed(answer: Answer, reading: Answer) -> Result:
+    """Say why the truth is not known: by the read-back's end if it failed, else by the write's."""
+    last = reading if reading.verdict.reason else answer
+    return _told(Status.UNCONFIRMED, last.verdict.reason or "unreadable_answer", last)
+
+
+def _told(status: Status, reason: str, answer: Answer) -> Result:
+    verdict, response = answer.verdict, answer.response
+    return Result(
+        status,
+        reason,
+        response.status if response else None,
+        verdict.code,
+        verdict.message,
+        ecs.request_id(response) if response else "",
+    )
+
+
+def _malformed(column: str, value: str, wanted: str) -> RowError:
+    if not value:
+        return RowError(column, f"{column} is missing")
+    return RowError(column, f"{column}: {quoted(value)} is not {wanted}")

@@ -1,0 +1,106 @@
+"""The command `demo`: a whole run against a sandbox in the same process, on a sample of every case."""
+
+import asyncio
+import csv
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batch.errors import OutputError
+from jobs.association import IMAGE_LIMIT, JOBS
+from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox, serve
+from jobs.session import Options, execute, tell
+
+_PROJECT = "0123456789abcdef0123456789abcdef"
+_SEED = 4
+_RATE = "50/s"
+_FAULTS = Faults(
+    latency=0.01, error_before=0.03, error_after=0.05, bad_gateway=0.03, drop_before=0.03, drop_after=0.05
+)
+_GOOD = 30
+_SHARED, _FULL = 900, 901
+_UNOWNED, _UNKNOWN = 800, 801
+
+
+def demonstrate(folder: Path) -> None:
+    """Write a sample file, run it against a sandbox, and say what came of it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+
+    """
+    pairs = folder / "pairs.csv"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with pairs.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(
+                [("fpga_image_id", "image_id", "note"), *_sample_rows()]
+            )
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+    with _sandbox() as url:
+        sys.stderr.write(
+            f"a sandbox is at {url}; what runs now is\n"
+            f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}\n\n"
+        )
+        options = Options(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
+        end = execute(JOBS["associate"], options, lambda _request: {"X-Auth-Token": "demo"})
+    assert end is not None
+    tell(end, quiet=False, command=())
+    sys.stderr.write(f"sample: {pairs}\n")
+
+
+@contextmanager
+def _sandbox() -> Iterator[str]:
+    """Run a sandbox in a thread of its own, as the run has an event loop of its own."""
+    ready: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serving() -> None:
+        stopped = asyncio.Event()
+        async with serve(Sandbox(_catalogue(), strict=True, faults=_FAULTS, seed=_SEED)) as url:
+            ready.put((url, asyncio.get_running_loop(), stopped))
+            await stopped.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serving(),))
+    thread.start()
+    url, loop, stopped = ready.get()
+    try:
+        yield url
+    finally:
+        loop.call_soon_threadsafe(stopped.set)
+        thread.join()
+
+
+def _catalogue() -> Catalogue:
+    fpga_images = {_fpga(n): FpgaImage(_fpga(n)) for n in range(_GOOD + IMAGE_LIMIT + 1)}
+    fpga_images[_fpga(_UNOWNED)] = FpgaImage(_fpga(_UNOWNED), owner="f" * 32)
+    images = {_image(n): "private" for n in (*range(_GOOD), _FULL)}
+    images[_image(_SHARED)] = "shared"
+    return Catalogue(images, fpga_images)
+
+
+def _sample_rows() -> list[tuple[str, str, str]]:
+    rows = [(_fpga(n), _image(n), "fine") for n in range(_GOOD)]
+    rows[4:4] = [
+        (_fpga(3), _image(3), "the same pair again"),
+        (_fpga(5)[:-1], _image(5), "one digit is missing"),
+        (_fpga(6), "", "no ECS image"),
+    ]
+    rows += [(_fpga(_GOOD + n), _image(_FULL), "one image takes ten") for n in range(IMAGE_LIMIT + 1)]
+    rows += [
+        (_fpga(0), _image(_SHARED), "a shared image"),
+        (_fpga(_UNOWNED), _image(1), "somebody else's FPGA image"),
+        (_fpga(_UNKNOWN), _image(2), "an FPGA image that does not exist"),
+    ]
+    return rows
+
+
+def _fpga(number: int) -> str:
+    return f"{0xF96A << 112 | number:032x}"
+
+
+def _image(number: int) -> str:
+    return f"ec500000-0000-4000-8000-{number:012x}"

@@ -1,0 +1,63 @@
+"""What can be said about a file of pairs before anything is sent, offline."""
+
+from collections import Counter
+
+from batch.pace import Rate
+from batch.preflight import SEND, Preflight, preflight
+from batch.report import REPORT_COLUMNS
+from batch.source import Format, Source, open_source
+from batch.summary import counted, duration
+from jobs.association import IMAGE_LIMIT, Associate
+from jobs.endpoints import Site
+
+# Nothing is sent, so it does not matter where to; rows with a project or region of their own still differ.
+_NOWHERE = Site(project_id="", endpoint="")
+_USUAL_RATE = Rate(10)
+_MOST_SHOWN = 5
+
+
+def inspect(pairs: str, form: Format | None) -> tuple[str, int]:
+    """Return what there is to say, and the exit code: 1 where rows are invalid.
+
+    Raises:
+        InputMissingError: there is no such file.
+        InputUnusableError: it is no list of pairs.
+
+    """
+    job = Associate(_NOWHERE)
+    with open_source(pairs, format=form, columns=job.columns, reserved=REPORT_COLUMNS) as source:
+        checked = preflight(source, job)
+        lines = [described(source, checked), *_crowded(source, job, checked)]
+    if checked.sendable:
+        seconds = checked.sendable / _USUAL_RATE.per_second
+        lines.append(f"{counted(checked.sendable, 'request')} or more: {duration(seconds)} at {_USUAL_RATE}")
+    return "\n".join(lines), 1 if checked.invalid else 0
+
+
+def described(source: Source, checked: Preflight) -> str:
+    """Return what the pass over an input found."""
+    found = f"{checked.sendable:,} to send, {checked.invalid:,} invalid, {checked.duplicate:,} duplicate"
+    lines = [f"{source.name}: {source.format.upper()}, {counted(checked.total, 'row')}: {found}"]
+    if source.dropped:
+        lines.append(f"  not carried over, as columns of an earlier report: {', '.join(source.dropped)}")
+    lines += [f"  row {each.row}, {each.message} ({each.status})" for each in checked.findings]
+    if (more := checked.invalid + checked.duplicate - len(checked.findings)) > 0:
+        lines.append(f"  and {more:,} more")
+    return "\n".join(lines)
+
+
+def _crowded(source: Source, job: Associate, checked: Preflight) -> list[str]:
+    """Name the ECS images with more pairs than an image takes: some of those are sure to fail."""
+    pairs: Counter[str] = Counter(
+        job.parse(row.cells).image_id for row in source.rows() if checked.marks[row.number - 1] == SEND
+    )
+    crowded = [(image, count) for image, count in pairs.most_common() if count > IMAGE_LIMIT]
+    if not crowded:
+        return []
+    surplus = sum(count - IMAGE_LIMIT for _, count in crowded)
+    images, rows = counted(len(crowded), "ECS image"), counted(surplus, "row")
+    lines = [f"{images} with more than the {IMAGE_LIMIT} FPGA images that one takes: {rows} too many"]
+    lines += [f"  {image}: {count:,} pairs" for image, count in crowded[:_MOST_SHOWN]]
+    if len(crowded) > _MOST_SHOWN:
+        lines.append(f"  and {len(crowded) - _MOST_SHOWN:,} more")
+    return lines

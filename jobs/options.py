@@ -1,0 +1,98 @@
+"""The command line's options: each declared once, with its help and its environment variable."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from batch.source import Format
+
+
+class LogFormat(StrEnum):
+    """Forms of the log on standard error."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def _option(flags: str, text: str, **more: Any) -> Any:
+    """Declare an option `--some-name` that `FPGA_BATCH_SOME_NAME` sets as well."""
+    names = flags.split()
+    variable = "FPGA_BATCH_" + names[0].partition("/")[0].lstrip("-").upper().replace("-", "_")
+    return typer.Option(*names, envvar=[variable, *more.pop("also", ())], help=text, **more)
+
+
+Pairs = Annotated[
+    str, typer.Argument(metavar="PAIRS", help="CSV, JSON or JSON Lines file of pairs; - for standard input.")
+]
+ReportArgument = Annotated[str, typer.Argument(metavar="REPORT", help="Outcome file of an earlier run.")]
+
+InputFormat = Annotated[
+    Format | None, _option("--format", "Input format; by default by its name, else by its content.")
+]
+Report = Annotated[
+    Path | None,
+    _option("--report", "Outcome file, .csv, .json or .jsonl; by default beside the input.", metavar="FILE"),
+]
+Failures = Annotated[
+    Path | None,
+    _option("--failures", "File for the rows that did not get through; removed if none.", metavar="FILE"),
+]
+Endpoint = Annotated[
+    str | None,
+    _option("--endpoint", "Base URL of the ECS API; by default built from the region.", metavar="URL"),
+]
+Region = Annotated[
+    str | None,
+    _option("--region", "Region, as cn-north-1 or eu-de.", metavar="NAME", also=["OS_REGION_NAME"]),
+]
+CloudDomain = Annotated[
+    str | None,
+    _option("--cloud-domain", "Domain of the cloud, as otc.t-systems.com.  [default: myhuaweicloud.com]"),
+]
+ProjectId = Annotated[
+    str | None, _option("--project-id", "Project of the images.", metavar="ID", also=["OS_PROJECT_ID"])
+]
+RateText = Annotated[
+    str,
+    _option("--rate", "Requests of any kind, as 20/s, 600/min or 5000/h.", metavar="R", show_default=True),
+]
+Concurrency = Annotated[int, _option("--concurrency", "Requests in flight at most.", min=1, max=10_000)]
+MaxAttempts = Annotated[int, _option("--max-attempts", "Attempts a request, the first included.", min=1)]
+Timeout = Annotated[
+    float, _option("--timeout", "Seconds a request may take.", min=0.1, max=3600, metavar="S")
+]
+Strict = Annotated[bool, _option("--strict", "Refuse the whole file for one invalid row.")]
+Restart = Annotated[bool, _option("--restart", "Discard an interrupted run instead of continuing it.")]
+DryRun = Annotated[bool, _option("--dry-run", "Do everything but the sending.")]
+Quiet = Annotated[bool, _option("--quiet -q", "Say nothing unless something went wrong.")]
+Verbose = Annotated[
+    int,
+    _option("--verbose -v", "Log retries and pauses; twice: each request.", count=True, show_default=False),
+]
+LogFormatOption = Annotated[LogFormat, _option("--log-format", "Form of the log.")]
+ShowProgress = Annotated[
+    bool | None,
+    _option("--progress/--no-progress", "Show progress; by default on a terminal.", show_default=False),
+]
+
+JsonOutput = Annotated[bool, _option("--json", "Print the summary as JSON.")]
+
+Host = Annotated[str, _option("--host", "Address to listen on.")]
+Port = Annotated[int, _option("--port", "Port to listen on; 0 for any free one.", min=0, max=65535)]
+CatalogueFile = Annotated[
+    Path | None, _option("--catalogue", "JSON file that declares images; others exist too.", metavar="FILE")
+]
+StrictCatalogue = Annotated[bool, _option("--strict", "Only what the catalogue declares exists.")]
+Seed = Annotated[int, _option("--seed", "Seed of the faults.")]
+Latency = Annotated[float, _option("--latency", "Milliseconds that every answer takes.", min=0, metavar="MS")]
+RateLimitText = Annotated[
+    str | None,
+    _option("--rate-limit", "Answer 429 above this rate, as 50/s or 600/min.", metavar="R"),
+]
+RetryAfter = Annotated[bool, _option("--retry-after", "Send Retry-After with a 429.")]
+FaultTexts = Annotated[
+    list[str] | None,
+    _option("--fault", "A fault and its probability, as drop-after=0.05. Repeatable.", metavar="NAME=P"),
+]
