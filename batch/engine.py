@@ -251,10 +251,10 @@ class Engine:
         else:
             verdict = self._job.classify(response)
         log.debug("row %d: %s %s: %s", task.row, request.method, request.url, verdict)
-        self._note(task, verdict, pace, sent_at)
+        self._note(task, verdict, pace, sent_at, answered=response is not None)
         return verdict, response
 
-    def _note(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
+    def _note(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float, *, answered: bool) -> None:
         """Keep what the end of an attempt means for the row, its scope and the run."""
         if verdict.maybe_applied and task.request.writes:
             task.in_doubt = True
@@ -264,7 +264,8 @@ class Engine:
             task.throttled_since = task.throttled_since or sent_at
             task.attempts += sent_at - task.throttled_since >= self._policy.patience
         else:
-            pace.answered()
+            if answered:
+                pace.answered(sent_at)
             task.throttled_since = None
             task.attempts += 1
         if verdict.kind is Kind.DENIED:

@@ -50,6 +50,10 @@ class Journal:
         rows: rows of the input.
         restart: whether to discard what an earlier run left there.
 
+    Attributes:
+        failure: what the disk said when it took no more, or None. Then some outcomes are not on it.
+        continued: rows that an earlier run has brought to their outcome.
+
     Raises:
         BusyError: another process holds the journal.
         InputUnusableError: the journal belongs to another input, job or endpoint.
@@ -64,7 +68,7 @@ class Journal:
         self._buffer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._broken = False
+        self.failure: OSError | None = None
         self._file = _open_locked(path)
         try:
             if restart:
@@ -117,7 +121,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _write_soon(self) -> None:
-        if not self._timer and not self._writing and not self._broken:
+        if not self._timer and not self._writing and not self.failure:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._start_writing)
 
     def _start_writing(self) -> None:
@@ -130,11 +134,12 @@ class Journal:
             await asyncio.to_thread(self._write, data)
         except OSError as error:
             # The last line may be torn now; nothing may follow it.
-            self._broken = True
+            self.failure = error
             self.on_failure(error)
-        self._writing = None
-        if self._buffer:
-            self._write_soon()
+        finally:
+            self._writing = None
+        if self._buffer and not self.failure:
+            self._start_writing()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -148,27 +153,37 @@ class Journal:
         with open(os.dup(self._file), "rb") as file:
             file.seek(0)
             for number, line in enumerate(file, start=1):
-                try:
-                    entry = orjson.loads(line) if line.endswith(b"\n") else None
-                except orjson.JSONDecodeError:
-                    entry = None
-                if entry is None:
-                    if file.read(1):
-                        raise OutputError(
-                            f"{self.path}, line {number}: damaged, so the run cannot be continued; "
-                            "look at it, or discard it with --restart"
-                        )
+                entry = _parsed(line)
+                if entry is None and not file.read(1) and (number > 1 or _header(identity).startswith(line)):
                     break
-                if number == 1:
+                if number == 1 and entry is not None and "journal" in entry:
                     self._check(entry, identity)
-                elif "row" in entry:
-                    self._offsets[entry["row"] - 1] = end
+                elif number > 1 and entry is not None and self._is_sound(entry):
+                    if "row" in entry:
+                        self._offsets[entry["row"] - 1] = end
+                else:
+                    raise OutputError(
+                        f"{self.path}, line {number}: not a line of this run's journal, so it cannot be "
+                        "continued; look at it, or discard it with --restart"
+                    )
                 end += len(line)
         os.ftruncate(self._file, end)
         return end
 
+    def _is_sound(self, entry: dict[str, Any]) -> bool:
+        """Whether a line is one that `append` or `_begin` has written."""
+        if "row" not in entry:
+            return "pid" in entry
+        row = entry["row"]
+        return (
+            type(row) is int
+            and 0 < row <= len(self._offsets)
+            and entry.keys() >= _FIELDS
+            and entry["outcome"] in _STATUSES
+        )
+
     def _check(self, header: dict[str, Any], identity: Identity) -> None:
-        for field, value in asdict(identity).items():
+        for field, value in {"journal": _FORM, **asdict(identity)}.items():
             if header.get(field) != value:
                 what = {"sha256": "the input has changed since"}.get(
                     field, f"{field} was {header.get(field)!r} and is {value!r} now"
@@ -179,15 +194,27 @@ class Journal:
                 )
 
     def _begin(self, identity: Identity) -> None:
-        lines = [] if self._end else [{"journal": _FORM, **asdict(identity)}]
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        lines.append({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
-        data = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        holder = orjson.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + b"\n"
+        data = holder if self._end else _header(identity) + holder
         try:
             self._write(data)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._end += len(data)
+
+
+def _header(identity: Identity) -> bytes:
+    return orjson.dumps({"journal": _FORM, **asdict(identity)}) + b"\n"
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the object on a line, or None where it is torn or none."""
+    try:
+        entry = orjson.loads(line) if line.endswith(b"\n") else None
+    except orjson.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _raise(error: OSError) -> None:
@@ -206,6 +233,9 @@ def _open_locked(path: Path) -> int:
             holder = _holder(file)
             os.close(file)
             raise BusyError(f"{path}: another run is at work here{holder}") from None
+        except OSError as error:
+            os.close(file)
+            raise OutputError(f"{path}: cannot be locked: {error.strerror}") from error
         try:
             # Its last holder may have removed the file between the two calls.
             if os.stat(path).st_ino == os.fstat(file).st_ino:
@@ -219,11 +249,17 @@ def _holder(file: int) -> str:
     """Say who holds a journal: the last line that names a process."""
     with open(os.dup(file), "rb") as lines:
         for line in reversed(lines.readlines()):
-            if line.startswith(b'{"pid":') and line.endswith(b"\n"):
-                entry = orjson.loads(line)
-                host = printable(entry["host"])
-                return f": process {entry['pid']} on {host}, since {printable(entry['since'])}"
+            if line.startswith(b'{"pid":') and (entry := _parsed(line)) and entry.keys() >= {"host", "since"}:
+                host = printable(str(entry["host"]))
+                return f": process {entry['pid']} on {host}, since {printable(str(entry['since']))}"
     return ""
+
+
+_FIELDS = frozenset(
+    {"outcome", "reason", "http_status", "error_code", "error_message", "request_id"}
+    | {"attempts", "started_at", "finished_at", "duration_ms"}
+)
+_STATUSES = frozenset(Status)
 
 
 def _encode(row: int, outcome: Outcome) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from batch.errors import UsageError
 from batch.retry import RetryPolicy, back_off, hint
 
 _UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*([a-z]+))?")
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:\s*/\s*([a-z]+))?")
 
 # Timers wake up to a millisecond late; a bucket that holds 5 ms of permits makes up for it. What the bucket
 # adds to a second, and half a per mille more, is taken off the rate, so that no window of one second sees
@@ -33,7 +33,7 @@ class Rate:
 
     def __str__(self) -> str:
         unit = {1.0: "s", 60.0: "min", 3600.0: "h"}[self.seconds]
-        return f"{self.permits:g}/{unit}"
+        return f"{self.permits:.12g}/{unit}"
 
 
 def parse_rate(text: str) -> Rate:
@@ -93,6 +93,7 @@ class Pace:
         self._resume_at = now + wait
         return wait
 
-    def answered(self) -> None:
-        """Note that a request was not throttled: the next back-off starts small again."""
-        self._throttled = 0
+    def answered(self, sent_at: float) -> None:
+        """Note that a request sent after the last cool-down passed: the next back-off starts small again."""
+        if sent_at >= self._resume_at:
+            self._throttled = 0

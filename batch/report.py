@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from batch.job import Column
 from batch.model import Outcome, Status
 from batch.source import open_source
 from batch.summary import Summary
-from batch.text import defused, quoted
+from batch.text import defused, printable
 
 LEADING_COLUMNS = ("row", "job")
 OUTCOME_COLUMNS = (
@@ -36,6 +37,7 @@ OUTCOME_COLUMNS = (
 )
 REPORT_COLUMNS = LEADING_COLUMNS + OUTCOME_COLUMNS
 
+_SPECIAL = re.compile("[\r;\t]")
 _SUMMED_COLUMNS = (
     Column("job"),
     Column("outcome"),
@@ -88,7 +90,7 @@ class ReportWriter:
         self._job = job
         form = report_format(path)
         try:
-            descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{path.name}.", path.parent)
+            descriptor, self._temporary = _temporary(path)
         except OSError as error:
             raise _unwritable(path, error) from error
         # newline="" is csv's own wish; the writers end their lines themselves.
@@ -165,11 +167,12 @@ def check_writable(path: Path) -> None:
 
     """
     report_format(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: cannot be written: it is a directory")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        if path.is_dir():
+            raise OutputError(f"{path}: cannot be written: it is a directory")
+        descriptor, name = _temporary(path)
+        os.close(descriptor)
+        os.unlink(name)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -191,12 +194,13 @@ def read_summary(path: str) -> Summary:
             job, outcome, reason, attempts, started_at, finished_at = row.cells
             try:
                 status, sent = Status(outcome), int(attempts or 0)
-            except ValueError:
-                raise InputUnusableError(
-                    f"{where}: not a row of a report: outcome {quoted(outcome)}, attempts {quoted(attempts)}"
-                ) from None
-            summary.job = summary.job or job
-            summary.add(status, reason, sent, started_at, finished_at)
+                for time in filter(None, (started_at, finished_at)):
+                    if datetime.fromisoformat(time).utcoffset() is None:
+                        raise ValueError(f"the time {time!r} has no zone")  # noqa: TRY301 - told with the others
+            except ValueError as error:
+                raise InputUnusableError(f"{where}: not a row of a report: {printable(str(error))}") from None
+            summary.job = summary.job or printable(job, 40)
+            summary.add(status, printable(reason, 40), sent, started_at, finished_at)
     return summary
 
 
@@ -216,18 +220,17 @@ class _CsvForm:
     def __init__(self, file: io.TextIOBase, columns: Sequence[str]) -> None:
         self._width = len(columns)
         self._writer = csv.writer(file, lineterminator="\n")
+        self._quoting_writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._writer.writerow([*LEADING_COLUMNS, *columns, *OUTCOME_COLUMNS])
 
     def write(self, lead: Sequence[Any], own: Sequence[Any], outcome: Sequence[Any]) -> None:
         padding = [None] * (self._width - len(own))
-        self._writer.writerow(
-            [
-                *lead,
-                *[value if isinstance(value, str) else _json_text(value) for value in own],
-                *padding,
-                *[defused(cell) if isinstance(cell, str) else cell for cell in outcome],
-            ]
-        )
+        texts = [value if isinstance(value, str) else _json_text(value) for value in own]
+        told = [defused(cell) if isinstance(cell, str) else cell for cell in outcome]
+        # csv leaves a lone carriage return unquoted, and a spreadsheet may split at semicolons and tabs.
+        special = _SPECIAL.search("".join([*texts, *[cell for cell in told if isinstance(cell, str)]]))
+        writer = self._quoting_writer if special else self._writer
+        writer.writerow([*lead, *texts, *padding, *told])
 
     def end(self) -> None:
         """Nothing follows the last row."""
@@ -277,6 +280,10 @@ def _json_text(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:  # a number beyond 64 bits, or half a surrogate pair
         return json.dumps(value)
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    return tempfile.mkstemp(".tmp", f".{path.name}.", path.parent)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -1,6 +1,7 @@
 """Pure: given what an attempt came to, wait so long and go again, or take it as final."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from batch.model import Kind, Verdict
 
@@ -39,8 +40,10 @@ def back_off(policy: RetryPolicy, failures: int, draw: float) -> float:
 
 
 def hint(policy: RetryPolicy, seconds: float | None) -> float:
-    """Return how long the service asks to wait: 0 for no, zero, negative or senseless requests."""
-    return min(seconds, policy.patience) if seconds is not None and seconds > 0 else 0.0
+    """Return how long to wait as the service asks: 0 for zero, negative or senseless; `patience` at most."""
+    if seconds is None or not isfinite(seconds) or seconds <= 0:
+        return 0.0
+    return min(seconds, policy.patience)
 
 
 def next_wait(
@@ -60,6 +63,9 @@ def next_wait(
         return 0.0  # the cool-down of its scope is the wait
     if verdict.kind not in (Kind.TRANSIENT, Kind.THROTTLED):
         return None
-    if attempts >= min(policy.max_attempts, verdict.max_attempts or policy.max_attempts):
+    most = policy.max_attempts
+    if verdict.max_attempts is not None:
+        most = min(most, verdict.max_attempts)
+    if attempts >= most:
         return None
     return max(back_off(policy, max(attempts, 1), draw), hint(policy, verdict.pause))

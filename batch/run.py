@@ -149,17 +149,12 @@ class Run:
                 policy=settings.policy,
                 record=journal.append,
             )
-            journal.on_failure = lambda error: engine.stop(
-                OutputError(
-                    f"{journal.path}: cannot be written: {error.strerror}; sending has stopped. Make room "
-                    "and run the same command again: it continues where the journal ends"
-                ),
-                grace=0,
-            )
+            journal.on_failure = lambda error: engine.stop(_not_kept(journal, error), grace=0)
             with watch(engine, self.checked.sendable - journal.continued):
                 await engine.run(self._to_send(journal))
                 await journal.flush()
-        return engine.stopped
+        # Whatever else stopped the run, without its outcomes on disk no report can be written.
+        return _not_kept(journal, journal.failure) if journal.failure else engine.stopped
 
     def _to_send(self, journal: Journal) -> Iterator[Row]:
         marks = self.checked.marks
@@ -200,3 +195,10 @@ class Run:
             message = f"the same as row {self.checked.first_of(row.number)}"
             return Outcome(Result(Status.DUPLICATE, "duplicate_row", error_message=message))
         return Outcome(Result(Status.PENDING, "not_sent"))
+
+
+def _not_kept(journal: Journal, error: OSError) -> OutputError:
+    return OutputError(
+        f"{journal.path}: cannot be written: {error.strerror}; sending has stopped. Make room and run the "
+        "same command again: it continues where the journal ends"
+    )

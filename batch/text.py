@@ -1,20 +1,14 @@
 """Foreign text made fit for a terminal, a log and a spreadsheet."""
 
-import re
-
-# C0 and C1 controls, line and paragraph separators, bidirectional controls and lone surrogates.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]"
-)
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four full-width
 
 
 def printable(text: str, limit: int = 500) -> str:
     r"""Return `text` with invisible characters escaped (`\x1b`, `\u202e`), cut to `limit` characters."""
     cut = text[:limit]
     if not cut.isprintable():
-        cut = _UNPRINTABLE.sub(_escape, cut)
+        cut = "".join(letter if letter.isprintable() else _escaped(letter) for letter in cut)
     return cut if len(text) <= limit else f"{cut}... ({len(text)} characters)"
 
 
@@ -28,8 +22,8 @@ def defused(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _escape(match: re.Match[str]) -> str:
-    if match.group() in _SHORT:
-        return _SHORT[match.group()]
-    code = ord(match.group())
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
+    return _SHORT.get(letter) or (f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}")

@@ -9,6 +9,7 @@ from yarl import URL
 
 from batch.errors import ConfigurationError
 from batch.model import Request, Response
+from batch.text import printable
 
 BODY_LIMIT = 64 * 1024
 _HEADER_LIMIT = 64 * 1024  # a token alone may have 16,384 characters
@@ -104,11 +105,13 @@ class HttpTransport:
             ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = "timeout" if isinstance(error, TimeoutError) else "connection"
-            raise TransportError(reason, str(error) or type(error).__name__, sent=False) from error
+            raise TransportError(reason, _told(error), sent=False) from error
         except TimeoutError as error:
             raise TransportError("timeout", f"no answer in {self._timeout.total:g} s", sent=True) from error
         except aiohttp.ClientError as error:
-            raise TransportError("connection", str(error) or type(error).__name__, sent=True) from error
+            raise TransportError("connection", _told(error), sent=True) from error
+        if answer.status < 200:
+            answer.close()  # the connection speaks another protocol from here on
         return Response(answer.status, answer.headers, body)
 
 
@@ -129,6 +132,10 @@ async def _send_once(
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _ConnectionLostError(str(error)) from error
+
+
+def _told(error: Exception) -> str:
+    return printable(str(error)) or type(error).__name__
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

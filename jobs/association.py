@@ -7,7 +7,8 @@ lost; then the association is read back, and what is read is what is reported.
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from enum import Enum, auto
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
@@ -67,7 +68,8 @@ class AssociationJob:
         if not _IMAGE_ID.fullmatch(image_id):
             raise _malformed("image_id", image_id, "a UUID (hexadecimal, 8-4-4-4-12)")
         if project_id or region:
-            return Pair(fpga_image_id, image_id, self._own_address(project_id.strip(), region.strip()))
+            address = self._own_address(project_id.strip().lower(), region.strip().lower())
+            return Pair(fpga_image_id, image_id, address)
         return Pair(fpga_image_id, image_id, self._address)
 
     def key(self, item: Pair) -> bytes:
@@ -88,6 +90,10 @@ class AssociationJob:
             raise _malformed("project_id", project_id, "letters, digits, - and _")
         if region and not is_region(region):
             raise _malformed("region", region, "a region, as cn-north-1")
+        if region and region != self._site.region and self._site.is_fixed:
+            raise RowError(
+                "region", f"region: {quoted(region)} cannot be reached: --endpoint is one region's"
+            )
         return self._site.address(project_id, region)
 
 
@@ -99,19 +105,23 @@ class Associate(AssociationJob):
     def conversation(self, item: Pair) -> Conversation:
         """Associate; where the answer leaves it open, read back what is true."""
         answer = yield _write("POST", item)
-        if _is_plain_success(answer):
+        if _is_certain(answer):
             return _result(Status.SUCCEEDED, answer)
-        if not answer.in_doubt and answer.verdict.reason != ecs.RELATION_OR_LIMIT:
+        full_or_there = answer.verdict.reason == ecs.RELATION_OR_LIMIT
+        if not answer.in_doubt and not full_or_there:
             return _failure(answer)
         reading = yield _read(item)
-        there = _is_listed(item, reading)
-        if there is None:
-            return _unconfirmed(answer, reading)
-        if there:
-            return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
-        if answer.verdict.reason == ecs.RELATION_OR_LIMIT:
-            return _failure(answer, "image_full")
-        return _failure(answer)
+        match _finding(item, reading):
+            case _Finding.LISTED:
+                return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
+            case _Finding.ABSENT if answer.verdict.reason == ecs.ACCEPTED:
+                return _told(Status.UNCONFIRMED, ecs.ACCEPTED, answer)
+            case _Finding.ABSENT:
+                return _failure(answer, "image_full" if full_or_there else "")
+            case _Finding.NO_SUCH_IMAGE:
+                return _failure(reading)
+            case _Finding.UNREADABLE:
+                return _unconfirmed(answer, reading)
 
 
 class Disassociate(AssociationJob):
@@ -122,20 +132,24 @@ class Disassociate(AssociationJob):
     def conversation(self, item: Pair) -> Conversation:
         """Disassociate; where the answer leaves it open, read back what is true."""
         answer = yield _write("DELETE", item)
-        if _is_plain_success(answer):
+        if _is_certain(answer):
             return _result(Status.SUCCEEDED, answer)
         # What a pair that is not associated is answered with is documented nowhere.
-        if not answer.in_doubt and answer.verdict.reason not in ("rejected", "not_found"):
+        perhaps_absent = answer.verdict.reason in ("rejected", "not_found", ecs.RELATION_OR_LIMIT)
+        if not answer.in_doubt and not perhaps_absent:
             return _failure(answer)
         reading = yield _read(item)
-        there = _is_listed(item, reading)
-        if _is_missing(reading) and not answer.in_doubt:
-            return _failure(answer, "not_found")
-        if there is None:
-            return _unconfirmed(answer, reading) if answer.in_doubt else _failure(answer)
-        if there:
-            return _failure(answer)
-        return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
+        match _finding(item, reading):
+            case _Finding.ABSENT:
+                return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
+            case _Finding.LISTED if answer.verdict.reason == ecs.ACCEPTED:
+                return _told(Status.UNCONFIRMED, ecs.ACCEPTED, answer)
+            case _Finding.LISTED:
+                return _failure(answer)
+            case _Finding.NO_SUCH_IMAGE:
+                return _failure(reading)
+            case _Finding.UNREADABLE:
+                return _unconfirmed(answer, reading) if answer.in_doubt else _failure(answer)
 
 
 class Verify(AssociationJob):
@@ -146,12 +160,13 @@ class Verify(AssociationJob):
     def conversation(self, item: Pair) -> Conversation:
         """Read the pair's association."""
         reading = yield _read(item)
-        there = _is_listed(item, reading)
-        if there:
-            return _result(Status.UNCHANGED, reading)
-        if there is None:
-            return _failure(reading)
-        return _failure(reading, reading.verdict.reason or "not_associated")
+        match _finding(item, reading):
+            case _Finding.LISTED:
+                return _result(Status.UNCHANGED, reading)
+            case _Finding.ABSENT:
+                return _failure(reading, "not_associated")
+            case _:
+                return _failure(reading)
 
 
 JOBS: dict[str, type[AssociationJob]] = {job.name: job for job in (Associate, Disassociate, Verify)}
@@ -168,29 +183,43 @@ def _read(pair: Pair) -> Request:
     return Request("GET", f"{pair.address}/associations?{query}", None, pair.address)
 
 
-def _is_plain_success(answer: Answer) -> bool:
-    return answer.response is not None and answer.response.status == 204
+def _is_certain(answer: Answer) -> bool:
+    """Whether the service says that it has done it: 204, and nothing less, is known to mean that."""
+    return answer.verdict.kind is Kind.DONE and not answer.verdict.maybe_applied
 
 
-def _is_listed(pair: Pair, reading: Answer) -> bool | None:
-    """Return whether the service lists the pair, None where it did not say."""
-    if _is_missing(reading):
-        return False  # an FPGA image that does not exist is associated with nothing
-    if reading.verdict.kind is not Kind.DONE or reading.response is None:
-        return None
+class _Finding(Enum):
+    """What a read-back found."""
+
+    LISTED = auto()
+    ABSENT = auto()
+    NO_SUCH_IMAGE = auto()  # the FPGA image does not exist, so it is associated with nothing
+    UNREADABLE = auto()
+
+
+def _finding(pair: Pair, reading: Answer) -> _Finding:
+    verdict = reading.verdict
+    if verdict.kind is Kind.REFUSED and verdict.reason == "not_found":
+        return _Finding.NO_SUCH_IMAGE
+    if verdict.kind is not Kind.DONE or reading.response is None:
+        return _Finding.UNREADABLE
     try:
-        document = orjson.loads(reading.response.body)
-        return any(
-            entry["image_id"].lower() == pair.image_id
-            and any(image["id"].lower() == pair.fpga_image_id for image in entry["fpgaimages"])
-            for entry in document["associations"]
-        )
+        listed = [
+            (image_id, fpga_image["id"].lower())
+            for entry in _listed(orjson.loads(reading.response.body), "associations")
+            for image_id in [entry["image_id"].lower()]
+            for fpga_image in _listed(entry, "fpgaimages")
+        ]
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return None
+        return _Finding.UNREADABLE
+    return _Finding.LISTED if (pair.image_id, pair.fpga_image_id) in listed else _Finding.ABSENT
 
 
-def _is_missing(reading: Answer) -> bool:
-    return reading.verdict.kind is Kind.REFUSED and reading.verdict.reason == "not_found"
+def _listed(document: Any, key: str) -> list[Any]:
+    entries = document[key]
+    if not isinstance(entries, list):
+        raise TypeError(key)
+    return entries
 
 
 def _result(status: Status, answer: Answer) -> Result:
@@ -199,13 +228,21 @@ def _result(status: Status, answer: Answer) -> Result:
 
 
 def _failure(answer: Answer, reason: str = "") -> Result:
-    return _told(Status.FAILED, reason or answer.verdict.reason or "unreadable_answer", answer)
+    return _told(Status.FAILED, reason or _reason(answer), answer)
 
 
 def _unconfirmed(answer: Answer, reading: Answer) -> Result:
-    """Say why the truth is not known: by the read-back's end if it failed, else by the write's."""
-    last = reading if reading.verdict.reason else answer
-    return _told(Status.UNCONFIRMED, last.verdict.reason or "unreadable_answer", last)
+    """Say why the truth is not known: the read-back failed; or cannot be read, then the write is told."""
+    last = answer if reading.verdict.kind is Kind.DONE else reading
+    return _told(Status.UNCONFIRMED, _reason(reading), last)
+
+
+def _reason(answer: Answer) -> str:
+    """Return the report's word: one for two causes is no cause, and a success that is none has none."""
+    reason = answer.verdict.reason
+    if reason == ecs.RELATION_OR_LIMIT:
+        return "rejected"
+    return reason or "unreadable_answer"
 
 
 def _told(status: Status, reason: str, answer: Answer) -> Result:

@@ -8,6 +8,7 @@ clients that are made for the service. Codes and messages are documented not to 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -16,11 +17,14 @@ from batch.model import Kind, Response, Verdict
 from batch.text import printable
 
 _DEEPEST = 8
+_PAGE_SHOWN = 4096  # bytes of a page that are looked at; patterns over foreign text stay cheap
 _ID_HEADERS = ("X-Request-Id", "X-IAM-Trace-Id", "X-Openstack-Request-Id")
-_CODE = re.compile(r"[A-Za-z]+\.\d{3,5}")
-_WINDOW = re.compile(r"limit:\s*(\d+),\s*time:\s*(\d+)\s*(second|minute|hour|day)", re.IGNORECASE)
+_CODE = re.compile(r"[A-Za-z]+\.[0-9]{3,5}")
+_WINDOW = re.compile(r"limit:\s*[0-9]{1,9},\s*time:\s*([0-9]{1,9})\s*(second|minute|hour|day)", re.IGNORECASE)
 _WINDOW_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,16 @@ def parse_error(body: bytes) -> ServiceError | None:
     and the text or HTML page of a proxy.
     """
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
-        text = " ".join(_MARKUP.sub(" ", body.decode("utf-8", "replace")).split())
-        return ServiceError(message=printable(text), is_json=False)
-    found = _find(document, _DEEPEST)
+        return ServiceError(message=_page_text(body), is_json=False)
+    if isinstance(document, str):
+        return ServiceError(message=printable(document))
+    found = _find(document, _CODE_KEYS, _DEEPEST) or _find(document, _MESSAGE_KEYS, _DEEPEST)
     if found is None:
         return None
-    code, message = _first(found, _CODE_KEYS), _first(found, _MESSAGE_KEYS)
+    code = _first(found, _CODE_KEYS)
+    message = _first(found, _MESSAGE_KEYS) or _first(_find(document, _MESSAGE_KEYS, _DEEPEST), _MESSAGE_KEYS)
     # One documented example has the two the wrong way round.
     if _CODE.fullmatch(message) and not _CODE.fullmatch(code):
         code, message = message, code
@@ -70,24 +76,35 @@ def parse_error(body: bytes) -> ServiceError | None:
     return ServiceError(printable(code, 80), printable(message), printable(request_id, 80))
 
 
-def _find(value: Any, depth: int) -> Mapping[str, Any] | None:
-    """Return the outermost object that has a code or a message, else None."""
+def _page_text(body: bytes) -> str:
+    """Return what a page says: its title, else its text."""
+    page = body[:_PAGE_SHOWN].decode("utf-8", "replace")
+    title = _TITLE.search(page)
+    text = (title and title[1].strip()) or _TAG.sub(" ", page)
+    return printable(" ".join(text.split()))
+
+
+def _find(value: Any, keys: tuple[str, ...], depth: int) -> Mapping[str, Any] | None:
+    """Return the outermost object that has one of the keys, else None."""
     if not isinstance(value, dict):
         return None
-    if isinstance(entries := value.get("internalError"), list) and entries:
-        return _find(entries[0], depth)
-    if any(isinstance(value.get(key), str | int) for key in (*_CODE_KEYS, *_MESSAGE_KEYS)):
+    if _first(value, keys):
         return value
+    inner = list(value.values())
+    if isinstance(entries := value.get("internalError"), list):
+        inner += entries
     if depth:
-        for inner in value.values():
-            if (found := _find(inner, depth - 1)) is not None:
+        for each in inner:
+            if (found := _find(each, keys, depth - 1)) is not None:
                 return found
     return None
 
 
 def _first(value: Any, keys: tuple[str, ...]) -> str:
+    """Return the first of the keys' values that is a text or a number and not empty."""
     for key in keys:
-        if isinstance(value, dict) and isinstance(found := value.get(key), str | int):
+        found = value.get(key) if isinstance(value, dict) else None
+        if isinstance(found, str | int) and not isinstance(found, bool) and found != "":
             return str(found)
     return ""
 
@@ -101,9 +118,17 @@ def request_id(response: Response) -> str:
     return error.request_id if error else ""
 
 
+RELATION_OR_LIMIT = "relation_or_limit"
+"""A verdict's reason for the one answer with two causes: the pair is associated, or the image is full."""
+
+ACCEPTED = "accepted"
+"""A verdict's reason for a 202: it may still be done, or never."""
+
 _DONE = Verdict(Kind.DONE)
 
+# The two gateways number alike; their codes stand here without the prefix APIG or APIGW.
 _THROTTLED = frozenset({"Common.0024", "Common.1503", ".0308"})
+_THROTTLED_TEXTS = ("flow over limit", "flow limit exceeded", "throttling threshold")
 _NO_SERVICE = frozenset({".0101", ".0103"})
 _DENIED = frozenset(
     # the project in the path is not the credentials' own; policy, account or balance forbid it
@@ -113,15 +138,33 @@ _DENIED = frozenset(
     | {".0301", ".0302", ".0303", ".0306", ".0307", ".0310", ".0402", ".0501", ".0502", ".0801", ".0802"}
 )
 _REFUSED = frozenset({"Ecs.0005", "Ecs.0031", "Ecs.0032", "Common.0002", ".0106", ".0602", ".0607"})
-# "A system exception occurred. Try again later", behind a 400.
-_SYSTEM = frozenset({"Ecs.0002", "Ecs.0004", "Ecs.0304", "Ecs.1000", "Ecs.1001", "Ecs.1002", "Ecs.1100"})
+_SYSTEM = frozenset(
+    # "A system exception occurred. Try again later", behind a 400
+    {"Ecs.0002", "Ecs.0004", "Ecs.0304", "Ecs.1000", "Ecs.1001", "Ecs.1002", "Ecs.1100", "Common.0001"}
+    # the gateway cannot reach what is behind it
+    | {
+        ".0202",
+        ".0203",
+        ".0601",
+        ".0605",
+        ".0606",
+        ".0608",
+        ".0609",
+        ".0610",
+        ".0611",
+        ".0612",
+        ".0613",
+        ".0705",
+    }
+)
+_SYSTEM_TEXTS = ("system exception occurred", "failed to query the image")
 _RETRY_ONCE = "Ecs.0000"  # "Request error. Try again later", though the remedy is to check the body
 _UNSURE_STATUSES = frozenset({408, 500, 502, 503, 504})
 
 _REASONS_BY_CODE = {"Ecs.0031": "not_found", "Ecs.0032": "not_active"}
 _REASONS_BY_TEXT = (
-    ("relation already exist", "relation_or_limit"),
-    ("max limit", "relation_or_limit"),
+    ("relation already exist", RELATION_OR_LIMIT),
+    ("max limit", RELATION_OR_LIMIT),
     ("is not private", "not_private"),
     ("is not the owner", "not_owner"),
     ("is protected", "protected"),
@@ -129,42 +172,37 @@ _REASONS_BY_TEXT = (
     ("does not exist", "not_found"),
 )
 
-RELATION_OR_LIMIT = "relation_or_limit"
-"""A verdict's reason for the one answer with two causes: the pair is associated, or the image is full."""
-
 
 def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read from top to bottom
     """Say what a response means. From top to bottom; the first rule that fits decides."""
     status = response.status
     if status == 204:
         return _DONE
-    error = parse_error(response.body) if response.body else None
+    error = parse_error(response.body) if response.body else ServiceError(is_json=False)
     success = 200 <= status < 300
-    if success and (error is None or not error.code):
+    if error is None or (success and not error.is_json):
+        error = ServiceError()
+    code, text = _without_gateway(error.code), error.message.lower()
+    if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
+        pause = _pause(response, error)
+        return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=success, pause=pause)
+    if status == 202 and not error.code:
+        return _verdict(Kind.TRANSIENT, ACCEPTED, error, maybe_applied=True)
+    if success and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
         return Verdict(Kind.DONE, maybe_applied=True)
-    error = error or ServiceError(is_json=False)
-    code = _known(error.code)
-    if code in _THROTTLED or status == 429:
-        return _verdict(
-            Kind.THROTTLED, "throttled", error, maybe_applied=success, pause=_pause(response, error)
-        )
-    if code in _NO_SERVICE or (status == 404 and not error.is_json):
+    unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
+    if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
     if code in _DENIED or status in (401, 403):
         return _verdict(Kind.DENIED, "denied", error)
-    reason = _reason(error)
-    if code in _SYSTEM:
-        return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True)
-    if code == _RETRY_ONCE:
-        return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, max_attempts=2)
-    if reason or code in _REFUSED:
-        return _verdict(Kind.REFUSED, reason or "rejected", error)
-    if status in _UNSURE_STATUSES or (status > 500 and status != 501):
+    if not unsure and (reason := _reason(error.code, text)):
+        return _verdict(Kind.REFUSED, reason, error)
+    if unsure or code in _SYSTEM or _has(text, _SYSTEM_TEXTS):
         pause = _retry_after(response)
         return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, pause=pause)
-    if status == 404:
-        return _verdict(Kind.REFUSED, "not_found", error)
+    if code == _RETRY_ONCE:
+        return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, max_attempts=2)
     return _verdict(Kind.REFUSED, "rejected", error, maybe_applied=success)
 
 
@@ -180,30 +218,36 @@ def _verdict(
     return Verdict(kind, reason, maybe_applied, error.code, error.message, pause, max_attempts)
 
 
-def _known(code: str) -> str:
-    """Return a code as the tables have it: the two gateways number alike, so their prefix goes."""
+def _without_gateway(code: str) -> str:
     prefix, dot, number = code.partition(".")
     return dot + number if prefix in ("APIG", "APIGW") else code
 
 
-def _reason(error: ServiceError) -> str:
-    if error.code in _REASONS_BY_CODE:
-        return _REASONS_BY_CODE[error.code]
-    message = error.message.lower()
-    return next((reason for text, reason in _REASONS_BY_TEXT if text in message), "")
+def _has(text: str, phrases: tuple[str, ...]) -> bool:
+    return any(phrase in text for phrase in phrases)
+
+
+def _reason(code: str, text: str) -> str:
+    by_text = next((reason for phrase, reason in _REASONS_BY_TEXT if phrase in text), "")
+    return by_text or _REASONS_BY_CODE.get(code, "")
 
 
 def _pause(response: Response, error: ServiceError) -> float | None:
     """Return seconds to wait after being throttled: the header's, else the window named in the message."""
-    if (asked := _retry_after(response)) is not None:
+    if (asked := _retry_after(response)) is not None and asked > 0:
         return asked
     if window := _WINDOW.search(error.message):
-        return float(window[2]) * _WINDOW_SECONDS[window[3].lower()]
+        return float(window[1]) * _WINDOW_SECONDS[window[2].lower()]
     return None
 
 
 def _retry_after(response: Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    return None
+    """Return the header's seconds; a date counts from the answer's own, as the clocks may differ."""
+    value = response.headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+        return (until - parsedate_to_datetime(response.headers.get("Date", ""))).total_seconds()
+    except (OverflowError, TypeError, ValueError):
+        return None

@@ -6,9 +6,12 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from batch.errors import ConfigurationError
+from batch.text import quoted
 
 HUAWEI_CLOUD = "myhuaweicloud.com"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# No user, no query, no fragment: what is refused is not shown, as it may hold a password.
+_URL = re.compile(r"(?i:(https?)://)([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -28,6 +31,11 @@ class Site:
     endpoint: str | None = None
     region: str | None = None
     cloud_domain: str = HUAWEI_CLOUD
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the endpoint serves one region only; one on this machine stands in for all."""
+        return self.endpoint is not None and not _is_loopback(urlsplit(self.endpoint).hostname or "localhost")
 
     def address(self, project_id: str = "", region: str = "") -> str:
         """Return the URL under which a project's FPGA images are, without a slash at the end."""
@@ -57,7 +65,7 @@ def site(
     domain = (cloud_domain or HUAWEI_CLOUD).strip(".").lower()
     if not all(_LABEL.fullmatch(label) for label in domain.split(".")):
         raise ConfigurationError(f"--cloud-domain {cloud_domain!r}: a domain is written as otc.t-systems.com")
-    return Site(project_id, checked_endpoint(endpoint) if endpoint else None, region, domain)
+    return Site(project_id.lower(), checked_endpoint(endpoint) if endpoint else None, region, domain)
 
 
 def checked_endpoint(url: str) -> str:
@@ -67,18 +75,19 @@ def checked_endpoint(url: str) -> str:
         ConfigurationError: it is no URL of a host, or plain HTTP to another machine.
 
     """
+    wanted = "--endpoint: write it as https://ecs.cn-north-1.myhuaweicloud.com"
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ConfigurationError(f"{wanted}, with only scheme, host, port and path")
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = urlsplit(url).hostname or "", urlsplit(url).port
     except ValueError as error:
-        raise ConfigurationError(f"--endpoint {url!r}: {error}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"--endpoint {url!r}: write it as https://ecs.cn-north-1.myhuaweicloud.com")
-    if parts.query or parts.fragment or parts.username is not None or any(c.isspace() for c in url):
-        raise ConfigurationError(f"--endpoint {url!r}: only scheme, host, port and path belong there")
-    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigurationError(f"{wanted} ({error})") from None
+    if port == 0 or not _is_host(host):
+        raise ConfigurationError(f"{wanted}; {quoted(url)} names no host")
+    if match[1].lower() == "http" and not _is_loopback(host):
         raise ConfigurationError(
-            f"--endpoint {url!r}: plain http would show the credentials to the network; use https "
+            f"--endpoint {quoted(url)}: plain http would show the credentials to the network; use https "
             "(http is for this machine only)"
         )
     return url.rstrip("/")
@@ -92,6 +101,14 @@ def is_region(text: str) -> bool:
 def is_project_id(text: str) -> bool:
     """Whether this may stand in a path as a project's id (the clouds' own are 32 hexadecimal digits)."""
     return _PROJECT.fullmatch(text) is not None
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return all(_LABEL.fullmatch(label) for label in text.lower().removesuffix(".").split("."))
+    return True
 
 
 def _is_loopback(host: str) -> bool:

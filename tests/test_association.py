@@ -58,6 +58,7 @@ def nothing() -> Answer:
 MERGED = refused(400, "Ecs.0005", RELATION)
 MISSING = refused(404, "Ecs.0031", f"tenant [T] fpga image [{F}] doesn't exist")
 BROKEN = refused(500, "Common.0001", "down", in_doubt=True)
+ACCEPTED = answered(202, in_doubt=True)
 DENIED = answered(401, {"error_code": "APIGW.0301", "error_msg": "token expires"})
 
 
@@ -131,7 +132,7 @@ def test_associate_finds_an_image_full_when_the_pair_is_not_there() -> None:
     ("reading", "reason"),
     [(lost(), "timeout"), (unsent(), "connection"), (BROKEN, "server_error"), (DENIED, "denied")],
 )
-@pytest.mark.parametrize("written", [MERGED, lost("connection"), BROKEN, answered(202, in_doubt=True)])
+@pytest.mark.parametrize("written", [MERGED, lost("connection"), BROKEN, ACCEPTED])
 def test_associate_is_unconfirmed_when_the_read_back_fails(
     written: Answer, reading: Answer, reason: str
 ) -> None:
@@ -146,7 +147,7 @@ def test_associate_is_unconfirmed_when_the_read_back_fails(
         BROKEN,
         answered(200, {}, in_doubt=True),
         answered(201, in_doubt=True),
-        answered(202, in_doubt=True),
+        ACCEPTED,
         refused(400, "Ecs.0005", RELATION, in_doubt=True),
         refused(400, "Ecs.9999", "no", in_doubt=True),
         refused(404, "Ecs.9999", "no", in_doubt=True),
@@ -194,9 +195,16 @@ def test_associate_reports_a_refusal_without_doubt_and_asks_no_more(written: Ans
     assert len(requests) == 1
 
 
-def test_associate_never_reports_success_when_the_pair_is_not_there() -> None:
-    status, _ = result(Associate(SITE), answered(202, in_doubt=True), nothing())
-    assert status not in ("succeeded", "unchanged")
+def test_associate_is_unconfirmed_when_a_202_has_not_come_true_yet() -> None:
+    said, _ = talk(Associate(SITE), ACCEPTED, nothing())
+    assert said == Result(Status.UNCONFIRMED, "accepted", 202)
+
+
+@pytest.mark.parametrize("written", [MERGED, lost(), BROKEN, ACCEPTED])
+def test_associate_reports_an_fpga_image_that_reading_back_says_does_not_exist(written: Answer) -> None:
+    said, _ = talk(Associate(SITE), written, MISSING)
+    assert (said.status, said.reason, said.http_status) == (Status.FAILED, "not_found", 404)
+    assert (said.error_code, said.error_message) == ("Ecs.0031", MISSING.verdict.message)
 
 
 def test_associate_reports_no_status_where_no_response_came() -> None:
@@ -225,8 +233,29 @@ def test_disassociate_reports_the_services_words_when_the_pair_is_still_there() 
     assert said == Result(Status.FAILED, "rejected", 400, "Ecs.9999", "no", "write-1")
 
 
-def test_disassociate_reports_an_fpga_image_that_does_not_exist() -> None:
-    assert result(Disassociate(SITE), MISSING, MISSING) == ("failed", "not_found")
+@pytest.mark.parametrize(
+    "written",
+    [
+        MISSING,
+        refused(400, "Ecs.9999", "no"),
+        lost(),
+        BROKEN,
+        ACCEPTED,
+        refused(404, "Ecs.0031", "fpga image doesn't exist", in_doubt=True),
+    ],
+)
+def test_disassociate_reports_an_fpga_image_that_reading_back_says_does_not_exist(written: Answer) -> None:
+    assert result(Disassociate(SITE), written, MISSING) == ("failed", "not_found")
+
+
+@pytest.mark.parametrize("reading", [listing(F), lost(), BROKEN, answered(200, {})])
+def test_disassociate_calls_an_answer_with_two_causes_a_rejection(reading: Answer) -> None:
+    said, _ = talk(Disassociate(SITE), MERGED, reading)
+    assert said == Result(Status.FAILED, "rejected", 400, "Ecs.0005", RELATION, "write-1")
+
+
+def test_disassociate_reads_back_after_an_answer_with_two_causes() -> None:
+    assert result(Disassociate(SITE), MERGED, nothing()) == ("unchanged", "")
 
 
 @pytest.mark.parametrize("reading", [lost(), unsent(), BROKEN, DENIED, answered(200, {"associations": None})])
@@ -248,10 +277,19 @@ def test_disassociate_reports_a_clear_refusal_and_asks_no_more(written: Answer, 
     assert result(Disassociate(SITE), written) == ("failed", reason)
 
 
-@pytest.mark.parametrize("written", [lost(), BROKEN, answered(202, in_doubt=True)])
-def test_disassociate_in_doubt_reports_what_is_read_back(written: Answer) -> None:
+@pytest.mark.parametrize(
+    ("written", "still_there"),
+    [
+        (lost(), ("failed", "timeout")),
+        (BROKEN, ("failed", "server_error")),
+        (ACCEPTED, ("unconfirmed", "accepted")),
+    ],
+)
+def test_disassociate_in_doubt_reports_what_is_read_back(
+    written: Answer, still_there: tuple[str, str]
+) -> None:
     assert result(Disassociate(SITE), written, nothing()) == ("succeeded", "")
-    assert result(Disassociate(SITE), written, listing(F))[0] == "failed"
+    assert result(Disassociate(SITE), written, listing(F)) == still_there
     assert result(Disassociate(SITE), written, BROKEN) == ("unconfirmed", "server_error")
     assert result(Disassociate(SITE), written, answered(200, []))[0] == "unconfirmed"
 
@@ -338,6 +376,8 @@ MALFORMED: list[Any] = [
     "text",
     {"associations": None},
     {"associations": 7},
+    {"associations": {}},
+    {"associations": ""},
     {"associations": [None]},
     {"associations": ["text"]},
     {"associations": [[]]},
@@ -346,6 +386,8 @@ MALFORMED: list[Any] = [
     {"associations": [{"image_id": 7, "fpgaimages": []}]},
     {"associations": [{"image_id": I}]},
     {"associations": [{"image_id": I, "fpgaimages": None}]},
+    {"associations": [{"image_id": I, "fpgaimages": {}}]},
+    {"associations": [{"image_id": I, "fpgaimages": ""}]},
     {"associations": [{"image_id": I, "fpgaimages": [None]}]},
     {"associations": [{"image_id": I, "fpgaimages": [{}]}]},
     {"associations": [{"image_id": I, "fpgaimages": [{"id": None}]}]},
@@ -356,10 +398,16 @@ MALFORMED: list[Any] = [
 @pytest.mark.parametrize("document", MALFORMED)
 def test_a_malformed_listing_says_nothing_either_way(document: Any) -> None:
     reading = answered(200, document)
-    assert result(Associate(SITE), MERGED, reading)[0] == "unconfirmed"
-    assert result(Associate(SITE), lost(), reading)[0] == "unconfirmed"
-    assert result(Disassociate(SITE), lost(), reading)[0] == "unconfirmed"
+    for written in (MERGED, lost(), ACCEPTED):
+        assert result(Associate(SITE), written, reading) == ("unconfirmed", "unreadable_answer")
+    for written in (lost(), ACCEPTED):
+        assert result(Disassociate(SITE), written, reading) == ("unconfirmed", "unreadable_answer")
     assert result(Verify(SITE), reading) == ("failed", "unreadable_answer")
+
+
+def test_an_unreadable_listing_leaves_the_writes_own_words_in_the_report() -> None:
+    said, _ = talk(Associate(SITE), MERGED, answered(200, {}))
+    assert said == Result(Status.UNCONFIRMED, "unreadable_answer", 400, "Ecs.0005", RELATION, "write-1")
 
 
 @pytest.mark.parametrize("body", [b"<p>ok</p>", b'{"associations":[', b"\xff", b"[" * 60_000])
@@ -475,10 +523,33 @@ def test_an_empty_id_is_missing(empty: str) -> None:
         (" other ", " cn-east-2 ", ADDRESS.replace(PROJECT, "other").replace("cn-north-1", "cn-east-2")),
         (" ", "\t", ADDRESS),
         (PROJECT, "cn-north-1", ADDRESS),
+        (PROJECT.upper(), "", ADDRESS),
+        ("", "CN-North-1", ADDRESS),
     ],
 )
 def test_a_row_may_name_its_own_project_and_region(project: str, region: str, address: str) -> None:
     assert parsed(project_id=project, region=region).address == address
+
+
+@pytest.mark.parametrize("run_region", [None, "cn-north-1"])
+def test_a_row_of_another_region_than_a_given_endpoints_is_a_fault_of_its_column(
+    run_region: str | None,
+) -> None:
+    job = Associate(Site(PROJECT, endpoint="https://ecs.example.com", region=run_region))
+    with pytest.raises(RowError, match="'cn-east-2' cannot be reached") as caught:
+        job.parse((F, I, "", "cn-east-2"))
+    assert caught.value.column == "region"
+
+
+def test_a_row_may_name_the_region_that_is_said_to_be_a_given_endpoints() -> None:
+    job = Associate(Site(PROJECT, endpoint="https://ecs.example.com", region="cn-north-1"))
+    assert job.parse((F, I, "", "CN-North-1")) == job.parse((F, I, "", ""))
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
+def test_a_row_of_any_region_is_taken_in_a_rehearsal_on_this_machine(endpoint: str) -> None:
+    job = Associate(Site(PROJECT, endpoint=endpoint, region="cn-north-1"))
+    assert job.parse((F, I, "", "cn-east-2")).address.startswith(f"{endpoint}/v1/{PROJECT}/")
 
 
 def test_a_rows_own_project_is_where_its_requests_go_and_what_its_rate_is_counted_by() -> None:
@@ -532,7 +603,13 @@ def test_the_key_of_a_pair_in_the_runs_own_project_is_its_two_ids_in_32_bytes(
 
 def test_rows_that_mean_the_same_pair_have_one_key() -> None:
     job = Associate(SITE)
-    rows = [parsed(), parsed(F.upper(), f" {I.upper()} "), parsed(project_id=PROJECT, region="cn-north-1")]
+    rows = [
+        parsed(),
+        parsed(F.upper(), f" {I.upper()} "),
+        parsed(project_id=PROJECT, region="cn-north-1"),
+        parsed(project_id=f" {PROJECT.upper()}"),
+        parsed(region="CN-NORTH-1 "),
+    ]
     assert len({job.key(row) for row in rows}) == 1
 
 

@@ -1,7 +1,6 @@
 """The service's error language: bodies of every known shape, and the classification table row by row."""
 
 import json
-import unicodedata
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from batch.model import Kind, Response, Verdict
-from jobs.ecs import RELATION_OR_LIMIT, ServiceError, classify, parse_error, request_id
+from jobs.ecs import ACCEPTED, RELATION_OR_LIMIT, ServiceError, classify, parse_error, request_id
 
 TENANT = "tenant [T]"
 RELATION = (
@@ -105,6 +104,27 @@ def answer(status: int, code: str = "", message: str = "") -> Verdict:
             {"error": {"code": "Ecs.0005", "message": None}}, ServiceError("Ecs.0005"), id="null message"
         ),
         pytest.param({"error_msg": "m"}, ServiceError("", "m"), id="message alone"),
+        pytest.param(
+            {"message": "failed", "error": {"code": "Common.0024", "message": "m"}},
+            ServiceError("Common.0024", "m"),
+            id="a message alone around the error",
+        ),
+        pytest.param(
+            {"internalError": [{"id": "1"}, {"id": "2", "error_code": "Ecs.0031", "error_message": "m"}]},
+            ServiceError("Ecs.0031", "m"),
+            id="batch call whose first entry tells of no error",
+        ),
+        pytest.param(
+            {"internalError": [None], "error_code": "APIGW.0301", "error_msg": "m"},
+            ServiceError("APIGW.0301", "m"),
+            id="batch call's entries beside the error",
+        ),
+        pytest.param(
+            {"error_code": "", "code": "Ecs.0023", "error_msg": "", "message": "m"},
+            ServiceError("Ecs.0023", "m"),
+            id="empty texts before the full ones",
+        ),
+        pytest.param("gone", ServiceError("", "gone"), id="a text alone"),
     ],
 )
 def test_an_error_body_of_each_known_shape_gives_its_code_message_and_request_id(
@@ -128,6 +148,8 @@ def test_an_error_body_of_each_known_shape_gives_its_code_message_and_request_id
         {"error": {}},
         {"code": None, "message": None},
         {"code": {}, "message": []},
+        {"code": True},
+        {"code": "", "message": ""},
     ],
 )
 def test_a_json_body_without_code_or_message_tells_of_no_error(document: Any) -> None:
@@ -138,18 +160,45 @@ def test_a_json_body_without_code_or_message_tells_of_no_error(document: Any) ->
     ("body", "message"),
     [
         (b"", ""),
+        (b"<title>502 Bad\nGateway</title><h1>Oops</h1>", "502 Bad Gateway"),
+        (b"<HTML><TITLE>Down</TITLE>nginx", "Down"),
         (b"   \n", ""),
         (b"<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
-        (b"<html><style>p { x: y }</style><SCRIPT type=a>alert(1)</SCRIPT><p>Down</p>", "Down"),
+        (
+            b"<html><style>p { x: y }</style><SCRIPT type=a>alert(1)</SCRIPT><p>Down</p>",
+            "p { x: y } alert(1) Down",
+        ),
         (b"<p\nclass='a'>one<br/>two\n\n three</p>", "one two three"),
         (b"upstream connect error", "upstream connect error"),
         (b'{"error":{"code":"Ecs.00', '{"error":{"code":"Ecs.00'),
         (b"1 < 2", "1 < 2"),
+        (b"<p>" + b" " * 4_093 + b"past the first 4 KiB", ""),
+        (b"<p>" + b" " * 4_090 + b"cut here", "cut"),
         (b"\xff\xfe broken", "\ufffd\ufffd broken"),
     ],
 )
-def test_a_body_that_is_not_json_gives_its_text_without_markup(body: bytes, message: str) -> None:
+def test_a_body_that_is_not_json_gives_its_title_else_its_text_without_tags(
+    body: bytes, message: str
+) -> None:
     assert parse_error(body) == ServiceError(message=message, is_json=False)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<" * 65_536, "<" * 500 + "... (4096 characters)"),
+        (b"<script " * 8_192, ("<script " * 63)[:500] + "... (4095 characters)"),
+        (b"<style>" * 9_362, "<"),
+        (b"<title>" * 9_362, ""),
+    ],
+)
+def test_a_page_of_nothing_but_opened_tags_is_read(body: bytes, message: str) -> None:
+    assert parse_error(body) == ServiceError(message=message, is_json=False)
+
+
+def test_a_byte_order_mark_before_the_json_is_passed_over() -> None:
+    assert parse_error(b"\xef\xbb\xbf" + ecs_body("Ecs.0023", "m")) == ServiceError("Ecs.0023", "m")
 
 
 def test_markup_hides_a_code_that_only_a_page_mentions() -> None:
@@ -206,7 +255,7 @@ _JSON = st.recursive(
 def test_any_json_body_gets_a_verdict(status: int, document: Any) -> None:
     verdict = classify(Response(status, body=encoded(document)))
     assert bool(verdict.reason) == (verdict.kind is not Kind.DONE)
-    assert not {unicodedata.category(c) for c in verdict.message + verdict.code} & {"Cc", "Cs", "Zl", "Zp"}
+    assert (verdict.message + verdict.code).isprintable()
 
 
 @given(status=st.integers(200, 599), body=st.binary(max_size=200))
@@ -223,10 +272,19 @@ def test_204_is_done_without_doubt_whatever_its_body() -> None:
     assert classify(Response(204, body=ecs_body("Ecs.0005"))) == Verdict(Kind.DONE)
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 206])
+@pytest.mark.parametrize("status", [200, 201, 206])
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"associations":[]}', b"<html></html>"])
 def test_another_success_without_an_error_is_done_but_in_doubt(status: int, body: bytes) -> None:
     assert classify(Response(status, body=body)) == Verdict(Kind.DONE, maybe_applied=True)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"associations":[]}', b"<html></html>", ecs_body("Ecs.9999", "no")]
+)
+def test_202_is_tried_again_and_in_doubt(body: bytes) -> None:
+    verdict = classify(Response(202, body=body))
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.TRANSIENT, ACCEPTED, True)
+    assert verdict.max_attempts is None
 
 
 def test_a_success_with_an_unknown_error_code_is_no_success() -> None:
@@ -263,6 +321,20 @@ def test_too_many_requests_are_throttled_whatever_the_status(
     assert verdict.maybe_applied is maybe_applied
 
 
+@pytest.mark.parametrize(
+    ("status", "maybe_applied"), [(200, True), (202, True), (400, False), (500, False), (503, False)]
+)
+@pytest.mark.parametrize(
+    "message",
+    ["exceeds flow over limit", "Flow limit exceeded", "The throttling threshold has been reached"],
+)
+def test_too_many_requests_are_known_by_their_message_without_a_code(
+    status: int, maybe_applied: bool, message: str
+) -> None:
+    verdict = classify(Response(status, body=encoded({"error": {"message": message}})))
+    assert (verdict.kind, verdict.maybe_applied) == (Kind.THROTTLED, maybe_applied)
+
+
 def test_429_with_a_page_or_without_a_body_is_throttled() -> None:
     assert classify(Response(429)).kind is Kind.THROTTLED
     assert classify(Response(429, body=b"<p>slow down</p>")).kind is Kind.THROTTLED
@@ -283,8 +355,12 @@ def test_429_with_a_page_or_without_a_body_is_throttled() -> None:
         (400, f"{TENANT} fpga image [F] doesn't exist", "not_found"),
     ],
 )
-@pytest.mark.parametrize("code", ["", "Ecs.0005", "Ecs.9999"])
-def test_a_business_rule_is_known_by_its_message(status: int, message: str, reason: str, code: str) -> None:
+@pytest.mark.parametrize(
+    "code", ["", "Ecs.0000", "Ecs.0005", "Ecs.0031", "Ecs.0032", "Ecs.1000", "Ecs.1002", "Ecs.9999"]
+)
+def test_a_business_rule_is_known_by_its_message_whatever_its_code(
+    status: int, message: str, reason: str, code: str
+) -> None:
     verdict = answer(status, code, message)
     assert (verdict.kind, verdict.reason) == (Kind.REFUSED, reason)
     assert not verdict.maybe_applied
@@ -298,7 +374,6 @@ def test_a_business_rule_is_known_by_its_message(status: int, message: str, reas
         *((400, code, "rejected") for code in ("APIGW.0106", "APIGW.0602", "APIGW.0607", "APIG.0602")),
         (400, "Ecs.0031", "not_found"),
         (400, "Ecs.0032", "not_active"),
-        (500, "Ecs.0032", "not_active"),
         *((status, "", "rejected") for status in (400, 405, 406, 409, 413, 414, 415, 494, 501)),
         (400, "Ecs.9999", "rejected"),
         (404, "", "not_found"),
@@ -361,8 +436,15 @@ def test_an_api_that_is_not_there_stops_the_run(code: str) -> None:
     assert (verdict.kind, verdict.reason) == (Kind.NO_SERVICE, "no_such_api")
 
 
-def test_a_404_page_that_is_no_json_stops_the_run() -> None:
-    assert classify(Response(404, body=b"<h1>404 Not Found</h1>nginx")).kind is Kind.NO_SERVICE
+@pytest.mark.parametrize("body", [b"", b"<h1>404 Not Found</h1>nginx", b"doesn't exist"])
+def test_a_404_that_is_no_json_stops_the_run(body: bytes) -> None:
+    assert classify(Response(404, body=body)).kind is Kind.NO_SERVICE
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'"gone"'])
+def test_a_404_in_json_that_tells_of_no_error_concerns_the_row_alone(body: bytes) -> None:
+    verdict = classify(Response(404, body=body))
+    assert (verdict.kind, verdict.reason) == (Kind.REFUSED, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -373,6 +455,24 @@ def test_a_system_exception_behind_a_400_is_tried_again_and_in_doubt(code: str, 
     verdict = answer(400, code, message)
     assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.TRANSIENT, "server_error", True)
     assert verdict.max_attempts is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["Common.0001", *(f"APIGW.{n}" for n in ("0202", "0203", "0601", "0610", "0613", "0705")), "APIG.0601"],
+)
+def test_the_code_of_a_failing_service_outranks_a_400(code: str) -> None:
+    verdict = answer(400, code, "m")
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.TRANSIENT, "server_error", True)
+
+
+@pytest.mark.parametrize(
+    "message", ["A system exception occurred. Try again later", "Failed to query the image"]
+)
+@pytest.mark.parametrize("code", ["", "Ecs.9999"])
+def test_a_system_exception_is_known_by_its_message_too(code: str, message: str) -> None:
+    verdict = answer(400, code, message)
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.TRANSIENT, "server_error", True)
 
 
 def test_the_ambiguous_request_error_is_tried_once_more() -> None:
@@ -389,7 +489,10 @@ def test_the_ambiguous_request_error_is_tried_once_more() -> None:
             (500, f"APIGW.{number}")
             for number in ("0601", "0605", "0606", "0608", "0609", "0611", "0612", "0705")
         ),
-        *((500, code) for code in ("APIG.0104", "APIG.0105")),
+        *((500, code) for code in ("APIG.0103", "APIGW.0103", "APIG.0104", "APIG.0105")),
+        (500, "Ecs.0031"),
+        (500, "Ecs.0032"),
+        (502, "Ecs.0005"),
         *((502, f"APIGW.{number}") for number in ("0201", "0202", "0610")),
         (503, "APIGW.0613"),
         *((504, f"APIGW.{number}") for number in ("0201", "0203")),
@@ -409,6 +512,23 @@ def test_a_failing_service_without_a_readable_body_leaves_the_outcome_unknown(
 ) -> None:
     verdict = classify(Response(status, body=body))
     assert (verdict.kind, verdict.maybe_applied) == (Kind.TRANSIENT, True)
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>the backend does not exist</html>",
+        b"reach the max limit",
+        gateway_body("APIGW.0201", "backend doesn't exist"),
+        gateway_body("x", "fpga image [F] is protected"),
+        ecs_body("Ecs.0005", RELATION),
+        ecs_body("Ecs.0031", "image [I] type [shared] is not private"),
+    ],
+)
+def test_no_text_or_code_makes_a_failing_service_a_refusal(status: int, body: bytes) -> None:
+    verdict = classify(Response(status, body=body))
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.TRANSIENT, "server_error", True)
 
 
 # Waits that the service asks for
@@ -432,6 +552,8 @@ def throttled(message: str = "", **headers: str) -> Verdict:
         ("Limit:5,Time:30 Seconds", 30.0),
         ("limit:XX,time:1 second", None),
         ("limit:5,time:1 fortnight", None),
+        (f"limit:5,time:{'9' * 400} day", None),
+        (f"limit:{'9' * 400},time:1 day", None),
         ("limit:5,time:-1 minute", None),
         ("Flow limit exceeded", None),
         ("", None),
@@ -449,19 +571,33 @@ def test_retry_after_is_found_in_any_letter_case() -> None:
     assert throttled(retry_after="7").pause == 7.0
 
 
-@pytest.mark.parametrize("value", ["", "-5", "soon", "nan", "inf", "1e9", "٣", "²", "0x10", "5, 6"])
+@pytest.mark.parametrize(
+    "value", ["", "-5", "soon", "nan", "inf", "1e9", "1234567890", "9" * 5_000, "٣", "²", "0x10", "5, 6"]
+)
 def test_a_senseless_retry_after_is_not_heeded(value: str) -> None:
     assert throttled(Retry_After=value).pause is None
 
 
-def test_a_senseless_retry_after_leaves_the_window() -> None:
-    assert throttled("limit:5,time:1 minute", Retry_After="soon").pause == 60.0
+@pytest.mark.parametrize("value", ["soon", "0", "9" * 5_000])
+def test_a_senseless_or_zero_retry_after_leaves_the_window(value: str) -> None:
+    assert throttled("limit:5,time:1 minute", Retry_After=value).pause == 60.0
 
 
-def test_a_huge_retry_after_stays_a_finite_number() -> None:
-    pause = throttled(Retry_After="9" * 5_000).pause
-    assert pause is not None
-    assert 1e6 < pause < 1e10
+@pytest.mark.parametrize(
+    ("value", "pause"), [("1", 1.0), (" 7 ", 7.0), ("1.5", 1.5), ("999999999", 999_999_999.0)]
+)
+def test_retry_after_in_seconds_is_the_pause(value: str, pause: float) -> None:
+    assert throttled(Retry_After=value).pause == pause
+
+
+def test_retry_after_as_a_date_counts_from_the_answers_own_date() -> None:
+    until, now = "Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2099 07:27:00 GMT"
+    assert throttled(Retry_After=until, Date=now).pause == 60.0
+
+
+@pytest.mark.parametrize("now", ["", "yesterday", "Wed, 21 Oct 2099"])
+def test_retry_after_as_a_date_says_nothing_without_the_answers_own_date(now: str) -> None:
+    assert throttled(Retry_After="Wed, 21 Oct 2099 07:28:00 GMT", Date=now).pause is None
 
 
 @pytest.mark.parametrize("status", [500, 503, 504])

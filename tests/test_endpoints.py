@@ -161,7 +161,7 @@ def test_plain_http_is_taken_to_this_machine(url: str) -> None:
         "evil.com:127",
         "127.0.0.1.",
         "[::2]",
-        "localhost\x00.evil.com",
+        "localhost.",
     ],
 )
 def test_plain_http_to_another_machine_is_refused(host: str) -> None:
@@ -198,11 +198,63 @@ def test_plain_http_to_another_machine_is_refused(host: str) -> None:
         "https://h/\r\nX: y",
         "https://h/\u00a0",
         "https://a\uff0fb",
+        "https://h?",
+        "https://h#",
+        "https://h/?",
+        "https://h/p#",
+        "\x01https://h",
+        "https://h/\x00a",
+        "https://h/\x7f",
+        "https://h/ü",
+        "https://h\u200b",
+        "https://h\\x",
+        'https://h"x',
+        "https://%00",
+        "https://h:",
+        "http://localhost\x00.evil.com",
+        "https://h:0",
+        "https://..",
+        "https://-",
+        "https://a..b",
+        "https://-a.com",
+        f"https://{'x' * 64}.com",
     ],
 )
 def test_an_endpoint_that_is_more_or_less_than_a_base_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="--endpoint"):
         checked_endpoint(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:s3cret@h",
+        "https://s3cret@h",
+        "http://user:s3cret@127.0.0.1",
+        "https://h?token=s3cret",
+        "https://h/#s3cret",
+        "https://user:s3cret@h\x00",
+    ],
+)
+def test_what_may_be_a_secret_in_a_refused_endpoint_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="with only scheme, host, port and path") as caught:
+        checked_endpoint(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fixed"),
+    [
+        (None, False),
+        ("http://127.0.0.1:8080", False),
+        ("http://localhost", False),
+        ("https://[::1]:443/base", False),
+        ("https://ecs.example.com", True),
+        ("https://10.0.0.1:8443", True),
+    ],
+)
+def test_an_endpoint_on_another_machine_serves_one_region_only(endpoint: str | None, fixed: bool) -> None:
+    assert made(endpoint=endpoint).is_fixed is fixed
 
 
 @given(st.text())

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from support import Script, run_virtually
 
 from batch.engine import MOST_WAITING, Engine
 from batch.errors import BatchError, DeniedError, InterruptedRunError, ServiceUnavailableError
@@ -12,7 +13,6 @@ from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, V
 from batch.pace import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
-from support import Script, run_virtually
 
 OK = Response(204)
 NO = Response(400)

@@ -53,7 +53,7 @@ def test_the_jitter_is_full_from_nothing_to_the_doubling_ceiling(failures: int, 
     assert back_off(POLICY, failures, 0.5) == ceiling / 2
 
 
-@pytest.mark.parametrize("seconds", [None, 0.0, -0.0, -1.0, -math.inf, math.nan])
+@pytest.mark.parametrize("seconds", [None, 0.0, -0.0, -1.0, -math.inf, math.inf, math.nan])
 def test_no_zero_negative_or_senseless_hint_is_honoured(seconds: float | None) -> None:
     assert hint(POLICY, seconds) == 0
 
@@ -85,7 +85,8 @@ def test_one_attempt_allowed_means_no_second_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "attempts", "again"), [(2, 1, True), (2, 2, False), (99, 5, True), (99, 6, False)]
+    ("bound", "attempts", "again"),
+    [(0, 1, False), (1, 1, False), (2, 1, True), (2, 2, False), (99, 5, True), (99, 6, False)],
 )
 def test_a_causes_own_bound_can_only_lower_the_runs(bound: int, attempts: int, again: bool) -> None:
     verdict = Verdict(Kind.TRANSIENT, "server_error", max_attempts=bound)
@@ -108,7 +109,8 @@ def test_a_request_throttled_past_all_patience_is_like_any_that_fails(
 
 
 @pytest.mark.parametrize(
-    ("pause", "wait"), [(None, 0.25), (0.1, 0.25), (7.0, 7.0), (1e9, 300.0), (-7.0, 0.25), (math.nan, 0.25)]
+    ("pause", "wait"),
+    [(None, 0.25), (0.1, 0.25), (7.0, 7.0), (1e9, 300.0), (-7.0, 0.25), (math.nan, 0.25), (math.inf, 0.25)],
 )
 def test_the_longer_of_back_off_and_hint_is_waited(pause: float | None, wait: float) -> None:
     verdict = Verdict(Kind.TRANSIENT, "server_error", pause=pause)
@@ -119,7 +121,7 @@ def test_the_longer_of_back_off_and_hint_is_waited(pause: float | None, wait: fl
     POLICIES,
     st.sampled_from([Kind.TRANSIENT, Kind.THROTTLED]),
     st.none() | st.floats(),
-    st.none() | st.integers(1, 100),
+    st.none() | st.integers(0, 100),
     st.integers(0, 10**400),
     st.floats(0, 1e300),
     DRAWS,
@@ -135,7 +137,7 @@ def test_every_wait_is_finite_not_negative_and_within_bounds(
 ) -> None:
     wait = next_wait(policy, Verdict(kind, pause=pause, max_attempts=bound), attempts, throttled_for, draw)
     if wait is None:
-        assert attempts >= min(policy.max_attempts, bound or policy.max_attempts)
+        assert attempts >= min(policy.max_attempts, policy.max_attempts if bound is None else bound)
     else:
         assert math.isfinite(wait)
         assert 0 <= wait <= max(policy.longest_wait, policy.patience)

@@ -165,8 +165,12 @@ def test_a_number_takes_its_noun_in_the_right_form(number: int, text: str) -> No
     [
         (0.0, "0.0 s"),
         (0.4, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
         (12.0, "12 s"),
         (59.4, "59 s"),
+        (59.5, "1 min 0 s"),
+        (59.99, "1 min 0 s"),
         (60.0, "1 min 0 s"),
         (185.0, "3 min 5 s"),
         (3599.4, "59 min 59 s"),
@@ -179,6 +183,8 @@ def test_a_duration_is_told_in_its_two_greatest_units(seconds: float, text: str)
     assert duration(seconds) == text
 
 
-@given(st.floats(60, 1e12))
-def test_no_duration_tells_sixty_of_a_smaller_unit(seconds: float) -> None:
-    assert " 60 " not in f" {duration(seconds)} "
+@given(st.floats(0, 100) | st.floats(60, 1e12))
+def test_no_duration_tells_sixty_of_a_smaller_unit_or_a_tenth_of_ten_seconds(seconds: float) -> None:
+    text = duration(seconds)
+    assert " 60 " not in f" {text} "
+    assert text != "10.0 s"

@@ -2,16 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from operator import itemgetter
 
 from batch.errors import InputUnusableError
 from batch.job import Column
 from batch.model import Row
 from batch.source.files import InputFile
-from batch.source.names import ABSENT, folded, listed, meant_for, places, unused
+from batch.source.names import ABSENT, folded, listed, meant_for, picker, places, unused
 from batch.text import quoted
 
 _DELIMITERS = (",", ";", "\t")
@@ -55,8 +54,8 @@ class DelimitedReader:
             InputUnusableError: the text is not UTF-8, a quote is never closed, or there is no row.
 
         """
-        pick_cells, absent = _picker(self._wanted)
-        pick_values, _ = _picker(self._carried)
+        pick_cells, absent = picker(self._wanted)
+        pick_values, _ = picker(self._carried)
         keep_all = len(self._carried) == self._width
         # In a table one column wide a blank line is as wide as a row: there every row takes the long way.
         width = self._width if self._width > 1 else -1
@@ -83,7 +82,9 @@ class DelimitedReader:
                         problem = ""
                         line = reader.line_num + 1
                 except csv.Error as error:
-                    fields, problem = self._recover(error, lines, line, reader.line_num)
+                    self._refuse_open_quote(error, lines, line, reader.line_num)
+                    fields = self._salvaged(lines, line, reader.line_num)
+                    problem = "has text after a closing quote"
                     number += 1
                     yield Row(number, line, pick_cells(fields) + absent, pick_values(fields), problem)
                     line = reader.line_num + 1
@@ -120,7 +121,7 @@ class DelimitedReader:
                         return line + 1, fields
                     line = reader.line_num
             except csv.Error as error:
-                self._recover(error, lines, line + 1, reader.line_num)
+                self._refuse_open_quote(error, lines, line + 1, reader.line_num)
                 raise self._file.unusable("there is text after a closing quote", line + 1) from None
         raise self._file.unusable("is empty")
 
@@ -169,8 +170,8 @@ class DelimitedReader:
             fields.extend([""] * (width - count))
         return text
 
-    def _recover(self, error: csv.Error, lines: "_Lines", start: int, line: int) -> tuple[list[str], str]:
-        """Return what can be made of a broken row and what is wrong with it, if the next line surely begins a new one.
+    def _refuse_open_quote(self, error: csv.Error, lines: "_Lines", start: int, line: int) -> None:
+        """Refuse the file unless the line after a broken row surely begins a new one.
 
         It does if quotes are even up to the end of the broken line. Otherwise the row may have swallowed
         others, or what follows may be the rest of a cell.
@@ -182,15 +183,18 @@ class DelimitedReader:
             limit = csv.field_size_limit()
             cause = "a quote opened there is never closed" if within else "a field there is too long"
             raise self._file.unusable(f"{cause} (a field holds {limit} characters at most)", start) from None
-        text = lines.line(line)
-        if (text.count('"') + within) % 2:
-            raise self._file.unusable("a quote opened there is never closed, or closed too early", start)
+        if (lines.line(line).count('"') + within) % 2:
+            cause = "a quote opened there is never closed, or closed too early"
+            raise self._file.unusable(cause, start) from None
+
+    def _salvaged(self, lines: "_Lines", start: int, line: int) -> list[str]:
+        """Return what can be made of a row with text after a closing quote."""
         fields: list[str] = []
-        if not within:
+        if line == start:
             with suppress(csv.Error):
-                fields = next(csv.reader([text], delimiter=self._delimiter))
+                fields = next(csv.reader([lines.line(line)], delimiter=self._delimiter))
         self._fit(fields)
-        return fields, "has text after a closing quote"
+        return fields
 
 
 class _Lines:
@@ -232,14 +236,3 @@ def _is_data(name: str) -> bool:
 
 def _counted(count: int) -> str:
     return "1 field" if count == 1 else f"{count} fields"
-
-
-def _picker(wanted: Sequence[int]) -> tuple[Callable[[list[str]], tuple[str, ...]], tuple[str, ...]]:
-    """Return a function that takes the fields at some places, and what is to be added to its result.
-
-    A field that is absent counts as empty.
-    """
-    present = [place for place in wanted if place != ABSENT]
-    if len(present) > 1 and ABSENT not in wanted[: len(present)]:
-        return itemgetter(*present), ("",) * (len(wanted) - len(present))
-    return lambda fields: tuple([fields[place] if place != ABSENT else "" for place in wanted]), ()

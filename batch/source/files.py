@@ -71,7 +71,7 @@ class InputFile:
 
     def open_text(self, errors: str = "strict") -> io.TextIOWrapper:
         """Start reading as text with its line ends as they are."""
-        return io.TextIOWrapper(self.open_bytes(), encoding="utf-8", errors=errors, newline="")
+        return io.TextIOWrapper(_Lined(self, self.open_bytes()), encoding="utf-8", errors=errors, newline="")
 
     def first_byte(self) -> bytes:
         """Return the first byte that is not blank.
@@ -174,6 +174,26 @@ class _Bytes(io.RawIOBase):
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+class _Lined(io.BufferedReader):
+    """Refuses a line that would not fit into memory, at the cost of a look at each piece read."""
+
+    def __init__(self, file: InputFile, stream: BinaryIO) -> None:
+        super().__init__(cast("io.RawIOBase", stream), _BUFFER)
+        self._file = file
+        self._line = 1
+        self._length = 0
+
+    def read1(self, size: int = -1) -> bytes:
+        data = super().read1(size)
+        if ends := data.count(b"\n") or data.count(b"\r"):
+            self._line += ends
+            self._length = 0
+        self._length += len(data)
+        if self._length > LINE_LIMIT:
+            raise self._file.unusable("this line is too long", self._line)
+        return data
 
 
 class _Unpacked(io.RawIOBase):

@@ -1,6 +1,7 @@
 """Rows from JSON: one array, or an object on each line."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -59,9 +60,10 @@ class ArrayReader:
         found: list[Any] = ijson.sendable_list()
         parser = ijson.items_coro(found, "item", use_float=True)
         make = self._objects.row
-        with self._file.open_bytes() as stream:
+        with self._file.open_bytes() as stream, _ended(parser):
             for piece in iter(partial(stream.readline, _PIECE), b""):
-                openings += piece.count(b"[") + piece.count(b"{")
+                opened = piece.count(b"[") + piece.count(b"{")
+                openings += opened
                 if openings > _MOST_OPENINGS:
                     self._check_depth()
                 try:
@@ -70,7 +72,7 @@ class ArrayReader:
                     raise self._broken(error, offset) from None
                 offset += len(piece)
                 if found:
-                    openings = piece.count(b"[") + piece.count(b"{")
+                    openings = opened
                     for item in found:
                         number += 1
                         yield make(number, line, item)
@@ -132,7 +134,7 @@ class ArrayReader:
         events: list[Any] = ijson.sendable_list()
         parser = ijson.basic_parse_coro(events, use_float=True)
         position = 0
-        with self._file.open_bytes() as stream:
+        with self._file.open_bytes() as stream, _ended(parser):
             for line in iter(partial(stream.readline, _PIECE), b""):
                 single = offset is not None and position >= offset
                 for piece in [line[at : at + 1] for at in range(len(line))] if single else [line]:
@@ -172,7 +174,7 @@ class LinesReader:
         with self._file.open_bytes() as stream:
             for line, text in enumerate(iter(partial(stream.readline, LINE_LIMIT), b""), 1):
                 if len(text) == LINE_LIMIT:
-                    raise self._file.unusable("this line is too long for JSON Lines", line)
+                    raise self._file.unusable("this line is too long", line)
                 try:
                     item = orjson.loads(text)
                 except orjson.JSONDecodeError as error:
@@ -193,6 +195,16 @@ class LinesReader:
         if line == 1 and text.lstrip().startswith((b"[", b"{")):
             hint = " (if the file is one JSON text over several lines, use --format json)"
         return self._file.unusable(f"broken JSON: {printable(error.msg)}{hint}", line, error.colno)
+
+
+@contextmanager
+def _ended(parser: Any) -> Iterator[None]:
+    """End a parser in any case: one left in the middle of a text complains when it is collected."""
+    try:
+        yield
+    finally:
+        with suppress(*_BROKEN):
+            parser.close()
 
 
 def _in_short(error: Exception) -> str:

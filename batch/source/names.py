@@ -1,7 +1,9 @@
 """Which of the names found in an input are those a job asks for."""
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import itemgetter
+from typing import Any
 
 from batch.job import Column
 from batch.text import quoted
@@ -54,3 +56,14 @@ def listed(names: Iterable[str], limit: int = 20) -> str:
     """Return names for a message, each in quotation marks."""
     shown = [quoted(name) for name in names]
     return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")
+
+
+def picker(wanted: Sequence[int]) -> tuple[Callable[[Sequence[Any]], tuple[Any, ...]], tuple[Any, ...]]:
+    """Return a function that takes the fields at some places, and what is to be added to its result.
+
+    A field that is absent counts as empty.
+    """
+    present = [place for place in wanted if place != ABSENT]
+    if len(present) > 1 and ABSENT not in wanted[: len(present)]:
+        return itemgetter(*present), ("",) * (len(wanted) - len(present))
+    return lambda fields: tuple([fields[place] if place != ABSENT else "" for place in wanted]), ()

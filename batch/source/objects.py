@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
 from batch.errors import InputUnusableError
 from batch.job import Column
 from batch.model import Row
-from batch.source.names import ABSENT, folded, meant_for, places, unused
+from batch.source.names import ABSENT, folded, meant_for, picker, places, unused
 from batch.text import quoted
 
 _MOST_PLANS = 1000
@@ -28,7 +28,6 @@ _KINDS = {
 _new_row = tuple.__new__
 
 _Keys = tuple[str, ...]
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +35,18 @@ class _Plan:
     """How an object with certain keys is read.
 
     Attributes:
-        wanted: for each column of the job its key in the object, or None.
-        carried: for each column of the input its key in the object, or None.
+        nested: columns of the job to be looked for inside of other objects, each with the outer key.
+        values: takes the input's columns from an object.
+        cells: takes the job's columns from what `values` gives.
+        absent: what to add to what `cells` gives.
         problem: what is wrong with the keys.
 
     """
 
-    wanted: tuple[str | None, ...]
-    carried: tuple[str | None, ...]
+    nested: Sequence[tuple[Column, str]]
+    values: Callable[[dict[str, Any]], list[Any]]
+    cells: Callable[[Sequence[Any]], tuple[Any, ...]]
+    absent: tuple[Any, ...]
     problem: str
 
 
@@ -68,11 +71,10 @@ class ObjectReader:
         self.columns: list[str] = []
         self.dropped: list[str] = []
         self._wanted = columns
-        self._nestable = [column for column in columns if column.path]
         self._reserved = {folded(name) for name in reserved}
         self._unusable = unusable
         self._plans: dict[_Keys, _Plan] = {}
-        self._nested: dict[_Keys, list[tuple[Column, str]]] = {}
+        self._flat_plans: dict[_Keys, _Plan] = {}
         self._places: dict[str | int, int] = {}
 
     def row(self, number: int, line: int, item: Any) -> Row:
@@ -80,13 +82,15 @@ class ObjectReader:
         if item.__class__ is not dict:
             blank = ("",) * len(self._wanted)
             return Row(number, line, blank, [], f"is {_KINDS[type(item)]}, not an object")
-        if self._nestable:
-            item = self._flattened(item)
         keys = tuple(item)
-        plan = self._plans.get(keys) or self._planned(keys, line)
-        values = [item.get(key) for key in plan.carried]
-        cells = tuple([item.get(key, "") for key in plan.wanted])
-        row = _new_row(Row, (number, line, cells, values, plan.problem))
+        plan = self._plans.get(keys) or self._planned(self._plans, keys, line)
+        if plan.nested:
+            for column, outer in plan.nested:
+                item = _lifted(item, column, outer)
+            keys = tuple(item)
+            plan = self._flat_plans.get(keys) or self._planned(self._flat_plans, keys, line)
+        values = plan.values(item)
+        row = _new_row(Row, (number, line, plan.cells(values) + plan.absent, values, plan.problem))
         for value in values:
             if value.__class__ is not str:
                 return self._checked(row)
@@ -95,9 +99,9 @@ class ObjectReader:
     def _checked(self, row: Row) -> Row:
         """Return the row with cells that are texts, and values that can be written as JSON again."""
         problems = [row.problem] if row.problem else []
-        cells = list(row.cells)
-        for place, (column, cell) in enumerate(zip(self._wanted, row.cells, strict=True)):
-            if column.numeric and isinstance(cell, int):
+        cells: list[Any] = list(row.cells)
+        for place, (column, cell) in enumerate(zip(self._wanted, cells, strict=True)):
+            if column.numeric and cell.__class__ is int:
                 cells[place] = str(cell)
             elif cell.__class__ is not str:
                 cells[place] = ""
@@ -110,27 +114,25 @@ class ObjectReader:
                 problems.append(f"{quoted(self.columns[place])} is nested too deep to be carried")
         return row._replace(cells=tuple(cells), values=values, problem="; ".join(problems))
 
-    def _flattened(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Return the object with what the job finds inside other objects brought to the top."""
-        keys = tuple(item)
-        nested = self._nested.get(keys)
-        if nested is None:
-            nested = self._nested_in(keys)
-            _remember(self._nested, keys, nested)
-        for column, outer in nested:
-            if outer in item:
-                item = _lifted(item, column, outer)
-        return item
+    def _planned(self, plans: dict[_Keys, _Plan], keys: _Keys, line: int) -> _Plan:
+        """Make the plan for some keys and keep it among `plans`."""
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        nested = [] if plans is self._flat_plans else self._nested(keys)
+        plan = _Plan(nested, list, tuple, (), "") if nested else self._flat_plan(keys, line)
+        plans[keys] = plan
+        return plan
 
-    def _nested_in(self, keys: _Keys) -> list[tuple[Column, str]]:
-        found: list[tuple[Column, str]] = []
-        for column, place in zip(self._nestable, places(keys, self._nestable), strict=True):
-            outer = next((key for key in keys if folded(key) == folded(column.path[0])), None)
-            if place == ABSENT and outer is not None:
-                found.append((column, outer))
-        return found
+    def _nested(self, keys: _Keys) -> list[tuple[Column, str]]:
+        """Return the job's columns that are not among the keys but may be inside of one of them."""
+        outers = {folded(key): key for key in reversed(keys)}
+        return [
+            (column, outers[folded(column.path[0])])
+            for column, place in zip(self._wanted, places(keys, self._wanted), strict=True)
+            if place == ABSENT and column.path and folded(column.path[0]) in outers
+        ]
 
-    def _planned(self, keys: _Keys, line: int) -> _Plan:
+    def _flat_plan(self, keys: _Keys, line: int) -> _Plan:
         wanted = places(keys, self._wanted)
         matched = {folded(keys[place]) for place in wanted if place != ABSENT}
         free: list[str] = []
@@ -143,7 +145,7 @@ class ObjectReader:
                 problems.append(f"names {quoted(key)} twice")
             elif folded(key) in self._reserved:
                 if folded(key) not in map(folded, self.dropped):
-                    self.dropped.append(key)
+                    self.dropped.append(key.strip())
             else:
                 free.append(key)
                 carried[self._place(key, key)] = key
@@ -154,13 +156,11 @@ class ObjectReader:
         for column, place in zip(self._wanted, wanted, strict=True):
             if place == ABSENT and column.required and (meant := meant_for(column, free)):
                 problems.append(f"{column.name} is missing; {quoted(meant)} was probably meant")
-        plan = _Plan(
-            wanted=tuple(None if place == ABSENT else keys[place] for place in wanted),
-            carried=tuple(map(carried.get, range(len(self.columns)))),
-            problem="; ".join(problems),
+        own = tuple(map(carried.get, range(len(self.columns))))
+        cells, absent = picker(
+            [ABSENT if at == ABSENT else self._places[number] for number, at in enumerate(wanted)]
         )
-        _remember(self._plans, keys, plan)
-        return plan
+        return _Plan([], _values_getter(own, keys), cells, absent, "; ".join(problems))
 
     def _place(self, identity: str | int, name: str) -> int:
         """Return the place of a column of the input; a number stands for one of the job's."""
@@ -176,12 +176,12 @@ def _lifted(item: dict[str, Any], column: Column, outer: str) -> dict[str, Any]:
 
     It takes the outer object's place if that holds nothing else, or else stands before it.
     """
-    value: Any = item[outer]
+    value: Any = item.get(outer)
     alone = True
     for step in column.path[1:]:
         if not isinstance(value, dict):
             return item
-        key = next((key for key in value if folded(key) == folded(step)), None)
+        key = step if step in value else next((key for key in value if folded(key) == folded(step)), None)
         if key is None:
             return item
         alone = alone and len(value) == 1
@@ -196,11 +196,11 @@ def _lifted(item: dict[str, Any], column: Column, outer: str) -> dict[str, Any]:
     return lifted
 
 
-def _remember(cache: dict[_Keys, _Value], keys: _Keys, value: _Value) -> None:
-    """Keep what was found out about some keys; start anew rather than grow without bound."""
-    if len(cache) >= _MOST_PLANS:
-        cache.clear()
-    cache[keys] = value
+def _values_getter(own: Sequence[str | None], keys: _Keys) -> Callable[[dict[str, Any]], list[Any]]:
+    """Return a function that takes the values of the keys `own` from an object of the keys `keys`."""
+    if own == keys:
+        return lambda item: [*item.values()]
+    return lambda item: [None if key is None else item[key] for key in own]
 
 
 def _is_writable(value: Any) -> bool:

@@ -1,0 +1,184 @@
+"""The command as its users run it: a process of its own, over real sockets, against a sandbox in a thread."""
+
+import asyncio
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support import PROJECT
+
+from jobs.sandbox import Call, Reply, Sandbox, Withheld, serve
+
+PATIENCE = 30
+"""Seconds after which a command, or something a test waits for, counts as hung."""
+
+_SETTINGS = ("FPGA_BATCH_", "HUAWEICLOUD_", "HW_", "OS_")
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class WatchedSandbox(Sandbox):
+    """A sandbox that tells of each call when it comes in; `url` is where it listens."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrivals = threading.Semaphore(0)
+
+    @property
+    def requests(self) -> int:
+        return int(self.stats()["requests"])
+
+    def reply(self, call: Call) -> Reply | Withheld:
+        self._arrivals.release()
+        return super().reply(call)
+
+    def await_request(self) -> None:
+        assert self._arrivals.acquire(timeout=PATIENCE), "no request came"
+
+
+class Stub:
+    """A server that gives one answer to everything and counts what it was asked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.requests = 0
+
+
+def arguments(*args: str) -> list[str]:
+    return [sys.executable, "-m", "jobs", *args]
+
+
+def environment(home: Path, service: str | None, variables: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment without settings; with `service` all that a run needs to send."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_SETTINGS) and not name.lower().endswith("_proxy")
+    }
+    if service:
+        clean |= {
+            "FPGA_BATCH_ENDPOINT": service,
+            "FPGA_BATCH_PROJECT_ID": PROJECT,
+            "FPGA_BATCH_RATE": "1000",
+            "OS_TOKEN": "a-token",
+        }
+    return {**clean, "HOME": str(home), **variables}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Ended]:
+    """Run the command in the test's folder: `command(*args, service=URL, stdin=TEXT, **variables)`."""
+
+    def run(*args: str, service: str | None = None, stdin: str = "", **variables: str) -> Ended:
+        ended = subprocess.run(
+            arguments(*args),
+            cwd=tmp_path,
+            env=environment(tmp_path, service, variables),
+            input=stdin,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            encoding="utf-8",
+        )
+        assert "Traceback" not in ended.stderr, ended.stderr
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+def at_once(commands: Iterable[Callable[[], Ended]]) -> list[Ended]:
+    """Run several commands side by side; starting them is what takes the time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [running.result() for running in [pool.submit(each) for each in commands]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start the command in the test folder: `start(*args, service=URL, stderr=PLACE)`; kill it in the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*args: str, service: str | None = None, stderr: int = subprocess.PIPE) -> Any:
+        process = subprocess.Popen(
+            arguments(*args),
+            cwd=tmp_path,
+            env=environment(tmp_path, service, {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            encoding="utf-8",
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[WatchedSandbox]:
+    """Return a sandbox that listens, in a thread with an event loop of its own."""
+    ready: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+    watched = WatchedSandbox()
+
+    async def serving() -> None:
+        stopped = asyncio.Event()
+        async with serve(watched) as url:
+            ready.put((url, asyncio.get_running_loop(), stopped))
+            await stopped.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serving(),))
+    thread.start()
+    watched.url, loop, stopped = ready.get(timeout=PATIENCE)
+    yield watched
+    loop.call_soon_threadsafe(stopped.set)
+    thread.join()
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"", **headers: str) -> Iterator[Stub]:
+    """Run a server that answers every request alike."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            stub.requests += 1
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    stub = Stub(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

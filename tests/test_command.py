@@ -1,0 +1,501 @@
+"""What the commands do, print, leave behind and exit with: the real command against a real socket."""
+
+import csv
+import gzip
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, Ended, WatchedSandbox, answering
+from support import PROJECT, fpga, image
+
+from jobs.sandbox import Faults
+
+Command = Callable[..., Ended]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+HEADER = "fpga_image_id,image_id\n"
+OUTCOME_COLUMNS = [
+    "outcome",
+    "reason",
+    "http_status",
+    "error_code",
+    "error_message",
+    "request_id",
+    "attempts",
+    "started_at",
+    "finished_at",
+    "duration_ms",
+]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+SILENCE = Ended(0, "", "")
+
+
+def pair(number: int) -> str:
+    return f"{fpga(number)},{image(number)}"
+
+
+def write_pairs(path: Path, *numbers: int) -> None:
+    path.write_text(HEADER + "".join(f"{pair(number)}\n" for number in numbers))
+
+
+def write_crowd(path: Path, count: int) -> None:
+    """Write pairs of one ECS image, which takes ten."""
+    path.write_text(HEADER + "".join(f"{fpga(number)},{image(1)}\n" for number in range(count)))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def outcomes(path: Path) -> list[str]:
+    return [row["outcome"] for row in table(path)]
+
+
+def columns(path: Path) -> list[str]:
+    with path.open(newline="") as file:
+        return next(csv.reader(file))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_associate_verify_and_disassociate_agree_on_what_is_there(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1, 2)
+    report = tmp_path / "pairs.report.csv"
+
+    assert command("associate", "pairs.csv", service=sandbox.url) == SILENCE
+    assert outcomes(report) == ["succeeded", "succeeded"]
+    assert set(sandbox.associations) == {(PROJECT, fpga(n), image(n)) for n in (1, 2)}
+
+    assert command("associate", "pairs.csv", service=sandbox.url) == SILENCE
+    assert outcomes(report) == ["unchanged", "unchanged"]
+
+    write_pairs(tmp_path / "pairs.csv", 1, 2, 3)
+    ended = command("verify", "pairs.csv", service=sandbox.url)
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert [(row["outcome"], row["reason"]) for row in table(report)] == [
+        ("unchanged", ""),
+        ("unchanged", ""),
+        ("failed", "not_associated"),
+    ]
+    assert len(sandbox.associations) == 2
+
+    assert command("disassociate", "pairs.csv", service=sandbox.url) == SILENCE
+    assert outcomes(report) == ["succeeded", "succeeded", "unchanged"]
+    assert not list(sandbox.associations)
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+def test_a_report_frames_the_inputs_own_columns_unchanged_and_in_order(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    own = {
+        "Zone": 'a "b", c',
+        "IMAGE_ID": image(1).upper(),
+        "note": "  =1+1\nsecond line ",
+        "fpga_image_id": f" {fpga(1)}",
+        "Ünit": "é",
+        "empty": "",
+    }
+    with (tmp_path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([own.keys(), own.values()])
+    assert command("associate", "pairs.csv", service=sandbox.url) == SILENCE
+    report = tmp_path / "pairs.report.csv"
+    assert columns(report) == ["row", "job", *own, *OUTCOME_COLUMNS]
+    (row,) = table(report)
+    assert {name: row[name] for name in own} == own
+    assert (row["row"], row["job"]) == ("1", "associate")
+    assert [row[name] for name in OUTCOME_COLUMNS[:5]] == ["succeeded", "", "204", "", ""]
+    assert re.fullmatch("[0-9a-f]{32}", row["request_id"])
+    assert row["attempts"] == "1"
+    assert TIME.fullmatch(row["started_at"])
+    assert row["started_at"] <= row["finished_at"]
+    assert TIME.fullmatch(row["finished_at"])
+    assert int(row["duration_ms"]) >= 0
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_a_report_in_json_keeps_values_and_numbers_as_they_are(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path, suffix: str
+) -> None:
+    own = {"tags": ["a", {"b": None}], "fpga_image_id": fpga(1), "size": 4.5, "image_id": image(1)}
+    (tmp_path / "pairs.json").write_text(json.dumps([own, {**own, "image_id": "x", "late": True}]))
+    report = tmp_path / f"out.{suffix}"
+    ended = command("associate", "pairs.json", "--report", report.name, service=sandbox.url)
+    assert ended.exit_code == 1
+    text = report.read_text()
+    first, second = json.loads(text) if suffix == "json" else map(json.loads, text.splitlines())
+    assert list(first) == ["row", "job", *own, "late", *OUTCOME_COLUMNS]
+    assert {name: first[name] for name in own} == own
+    assert (first["row"], first["job"], first["outcome"]) == (1, "associate", "succeeded")
+    assert (first["http_status"], first["attempts"], first["late"]) == (204, 1, None)
+    assert (second["outcome"], second["late"], second["http_status"]) == ("invalid", True, None)
+    assert files(tmp_path) == sorted(["pairs.json", report.name])
+
+
+def test_the_failures_file_holds_what_did_not_get_through_and_can_be_sent_again(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_crowd(tmp_path / "pairs.csv", 12)
+    failures = tmp_path / "left.csv"
+    ended = command(
+        *("associate", "pairs.csv", "--failures", "left.csv", "--concurrency", "1"), service=sandbox.url
+    )
+    assert ended.exit_code == 1
+    assert "rows that did not get through: left.csv" in ended.stderr
+    assert columns(failures) == columns(tmp_path / "pairs.report.csv")
+    assert [(row["row"], row["reason"]) for row in table(failures)] == [
+        ("11", "image_full"),
+        ("12", "image_full"),
+    ]
+
+    sandbox.associations.remove(PROJECT, fpga(0), image(1))
+    sandbox.associations.remove(PROJECT, fpga(1), image(1))
+    assert command("associate", "left.csv", service=sandbox.url) == SILENCE
+    report = tmp_path / "left.report.csv"
+    assert columns(report) == columns(failures)
+    assert [(row["row"], row["fpga_image_id"], row["outcome"]) for row in table(report)] == [
+        ("1", fpga(10), "succeeded"),
+        ("2", fpga(11), "succeeded"),
+    ]
+
+
+def test_an_older_failures_file_goes_when_every_row_gets_through(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    (tmp_path / "left.csv").write_text("old\n")
+    (tmp_path / "pairs.report.csv").write_text("old\n")
+    assert command("associate", "pairs.csv", "--failures", "left.csv", service=sandbox.url) == SILENCE
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"]
+
+
+def test_verify_of_standard_input_writes_the_report_to_standard_output_and_nothing_else(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    sandbox.associations.add(PROJECT, fpga(1), image(1))
+    ended = command("verify", "-", service=sandbox.url, stdin=f"{HEADER}{pair(1)}\n")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    header, row = csv.reader(ended.stdout.splitlines())
+    assert header == ["row", "job", "fpga_image_id", "image_id", *OUTCOME_COLUMNS]
+    assert row[:5] == ["1", "verify", fpga(1), image(1), "unchanged"]
+    assert files(tmp_path) == []
+
+
+def test_a_run_of_standard_input_puts_its_report_into_the_working_folder(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    text = f'\n{{"fpga_image_id": "{fpga(1)}", "image_id": "{image(1)}"}}\n'
+    assert command("associate", "-", service=sandbox.url, stdin=text) == SILENCE
+    assert files(tmp_path) == ["fpga-batch.report.csv"]
+    assert outcomes(tmp_path / "fpga-batch.report.csv") == ["succeeded"]
+
+
+def test_the_report_stands_beside_the_input_whatever_its_suffixes(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "all.pairs.csv.gz").write_bytes(gzip.compress(f"{HEADER}{pair(1)}\n".encode()))
+    assert command("associate", "folder/all.pairs.csv.gz", service=sandbox.url) == SILENCE
+    assert files(folder) == ["all.pairs.csv.gz", "all.pairs.report.csv"]
+    assert files(tmp_path) == ["folder"]
+
+
+def test_variables_set_options_and_the_command_line_overrides_them(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_crowd(tmp_path / "pairs.list", 11)
+    variables = {
+        "FPGA_BATCH_REPORT": "out.jsonl",
+        "FPGA_BATCH_FAILURES": "left.json",
+        "FPGA_BATCH_FORMAT": "csv",
+        "FPGA_BATCH_CONCURRENCY": "0",
+        "FPGA_BATCH_MAX_ATTEMPTS": "1",
+    }
+    ended = command("associate", "pairs.list", "--concurrency", "2", service=sandbox.url, **variables)
+    assert ended.exit_code == 1
+    assert files(tmp_path) == ["left.json", "out.jsonl", "pairs.list"]
+    ended = command("associate", "pairs.list", service=sandbox.url, FPGA_BATCH_DRY_RUN="1")
+    assert ended.exit_code == 0
+    assert "would be sent" in ended.stderr
+
+
+def test_a_failure_is_told_with_a_digest_the_report_and_the_next_command(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_crowd(tmp_path / "my pairs.csv", 12)
+    ended = command("associate", "my pairs.csv", "--quiet", service=sandbox.url)
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    digest, succeeded, failed, report, following = ended.stderr.splitlines()
+    assert digest.startswith("associate: 12 rows, 14 requests in ")
+    assert succeeded == "  10 succeeded"
+    assert failed == "   2 failed (image_full 2)"
+    assert report == "report: my pairs.report.csv"
+    assert following.startswith("next: fpga-batch ")
+
+
+def run_on_terminal(start: Start, *args: str, service: str) -> tuple[int, str]:
+    """Run a command whose standard error is a terminal; return its exit code and what it says there."""
+    ours, theirs = pty.openpty()
+    process = start(*args, service=service, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with open(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                part = terminal.read(4096)
+            except OSError:  # what Linux tells at the end of a terminal
+                break
+            if not part:
+                break
+            said += part
+    return process.wait(PATIENCE), said.decode()
+
+
+def test_a_terminal_is_told_of_success_unless_quiet(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    exit_code, said = run_on_terminal(start, "associate", "pairs.csv", service=sandbox.url)
+    assert exit_code == 0
+    assert "1 succeeded" in said
+    assert "report: pairs.report.csv" in said
+    assert "next:" not in said
+    assert run_on_terminal(start, "associate", "pairs.csv", "-q", service=sandbox.url) == (0, "")
+
+
+def test_a_dry_run_says_what_would_be_sent_and_leaves_nothing(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.csv").write_text(f"{HEADER}{pair(1)}\nbad,{image(1)}\n{pair(1)}\n{pair(2)}\n")
+    ended = command(
+        *("associate", "pairs.csv", "--dry-run", "--failures", "left.csv", "--rate", "60/min"),
+        service=sandbox.url,
+    )
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    assert "pairs.csv: CSV, 4 rows: 2 to send, 1 invalid, 1 duplicate" in ended.stderr
+    assert "row 2, line 3: " in ended.stderr
+    assert "row 3, line 4: the same as row 1 (duplicate)" in ended.stderr
+    assert f"would be sent to {sandbox.url}/v1/{PROJECT}/" in ended.stderr
+    assert "at 60/min: 2 requests at least, in 2.0 s or more" in ended.stderr
+    assert sandbox.requests == 0
+    assert files(tmp_path) == ["pairs.csv"]
+
+
+def test_strict_refuses_the_whole_file_for_one_invalid_row(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.csv").write_text(f"{HEADER}{pair(1)}\n{pair(1)}\n{fpga(2)}\n")
+    ended = command("associate", "pairs.csv", "--strict", service=sandbox.url)
+    assert ended.exit_code == 65
+    assert "pairs.csv: 1 row of 3 invalid, so nothing was sent (--strict)" in ended.stderr
+    assert "row 3, line 4: has 1 field, the header names 2" in ended.stderr
+    assert sandbox.requests == 0
+    assert files(tmp_path) == ["pairs.csv"]
+
+
+def test_check_tells_of_the_whole_file_offline(command: Command, tmp_path: Path) -> None:
+    write_crowd(tmp_path / "pairs.csv", 12)
+    ended = command("check", "pairs.csv")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "pairs.csv: CSV, 12 rows: 12 to send, 0 invalid, 0 duplicate",
+        "1 ECS image with more than the 10 FPGA images that one takes: 2 rows too many",
+        f"  {image(1)}: 12 pairs",
+        "12 requests or more: 1.2 s at 10/s",
+    ]
+    assert files(tmp_path) == ["pairs.csv"]
+
+
+def test_check_names_each_row_that_would_not_be_sent(command: Command) -> None:
+    text = f"{HEADER}{pair(1)}\n{fpga(1)},\n{pair(1)}\n"
+    ended = command("check", "-", stdin=text)
+    assert (ended.exit_code, ended.stderr) == (1, "")
+    assert "standard input: CSV, 3 rows: 1 to send, 1 invalid, 1 duplicate" in ended.stdout
+    assert re.search(r"^  row 2, line 3: .*image_id is missing \(invalid\)$", ended.stdout, re.MULTILINE)
+    assert "  row 3, line 4: the same as row 1 (duplicate)\n" in ended.stdout
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.json", "out.jsonl"])
+def test_report_sums_up_a_report_of_any_form(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path, name: str
+) -> None:
+    write_crowd(tmp_path / "pairs.csv", 12)
+    with (tmp_path / "pairs.csv").open("a") as file:
+        file.write(f"{fpga(0)},{image(1)}\nbad,{image(1)}\n")
+    ran = command("associate", "pairs.csv", "--report", name, service=sandbox.url)
+
+    ended = command("report", name)
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert ended.stdout == ran.stderr.partition("report: ")[0]
+
+    ended = command("report", name, "--json")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    summary = json.loads(ended.stdout)
+    assert (summary["job"], summary["rows"], summary["attempts"]) == ("associate", 14, 14)
+    assert {name: count for name, count in summary["outcomes"].items() if count} == {
+        "succeeded": 10,
+        "failed": 2,
+        "invalid": 1,
+        "duplicate": 1,
+    }
+    assert {"outcome": "failed", "reason": "image_full", "rows": 2} in summary["reasons"]
+    assert summary["started_at"] <= summary["finished_at"]
+
+
+def test_refused_credentials_stop_the_run_after_one_request(command: Command, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1, 2, 3)
+    message = "Incorrect IAM authentication information: decrypt token fail"
+    body = json.dumps({"error_msg": message, "error_code": "APIGW.0301", "request_id": "r-1"}).encode()
+    with answering(401, body, Content_Type="application/json") as service:
+        ended = command("associate", "pairs.csv", "--concurrency", "1", service=service.url)
+        assert service.requests == 1
+    assert (ended.exit_code, ended.stdout) == (77, "")
+    assert f"APIGW.0301 {message}" in ended.stderr
+    assert "a-token" not in ended.stderr
+    first, *others = table(tmp_path / "pairs.report.csv")
+    assert (first["http_status"], first["error_code"], first["request_id"]) == ("401", "APIGW.0301", "r-1")
+    assert (first["outcome"], first["reason"]) == ("failed", "denied")
+    assert [(row["outcome"], row["attempts"]) for row in others] == [("pending", "0")] * 2
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+def test_a_page_that_is_not_found_means_that_there_is_no_such_service(
+    command: Command, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1, 2)
+    page = b"<html><body><h1>404 Not Found</h1>nginx</body></html>"
+    with answering(404, page, Content_Type="text/html") as service:
+        ended = command("associate", "pairs.csv", "--concurrency", "1", service=service.url)
+        assert service.requests == 1
+    assert ended.exit_code == 69
+    assert "404 Not Found" in ended.stderr
+    assert outcomes(tmp_path / "pairs.report.csv")[1] == "pending"
+
+
+def test_a_redirect_is_never_followed(command: Command, sandbox: WatchedSandbox, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    for job in "associate", "verify":
+        with answering(302, Location=f"{sandbox.url}/elsewhere") as service:
+            ended = command(job, "pairs.csv", service=service.url)
+            assert service.requests == 1
+        assert ended.exit_code == 1
+        (row,) = table(tmp_path / "pairs.report.csv")
+        assert (row["outcome"], row["http_status"]) == ("failed", "302")
+    assert sandbox.requests == 0
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_with_a_whole_report(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path, number: int, exit_code: int
+) -> None:
+    count = 20
+    write_pairs(tmp_path / "pairs.csv", *range(count))
+    sandbox.faults = Faults(latency=0.3)
+    process = start("associate", "pairs.csv", "--concurrency", "1", service=sandbox.url)
+    sandbox.await_request()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == exit_code
+    name = signal.Signals(number).name
+    assert said.startswith(f"{name}: no new rows")
+    assert f"fpga-batch: stopped by {name}\n" in said
+    assert "report: pairs.report.csv\n" in said
+    assert "Traceback" not in said
+    done = sandbox.requests
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * done + ["pending"] * (count - done)
+    assert 1 <= done < count
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+def test_a_second_signal_aborts_at_once_and_the_journal_stays_for_the_next_run(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1, 2)
+    sandbox.faults = Faults(latency=5)
+    began = time.monotonic()
+    process = start("verify", "pairs.csv", "--concurrency", "1", service=sandbox.url)
+    assert process.stderr
+    sandbox.await_request()
+    process.terminate()
+    process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143
+    assert time.monotonic() - began < 5
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv.journal"]
+
+    sandbox.faults = Faults()
+    assert command("verify", "pairs.csv", service=sandbox.url).exit_code == 1
+    assert outcomes(tmp_path / "pairs.report.csv") == ["failed", "failed"]
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+def test_a_second_run_on_the_same_report_is_told_who_is_at_work(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    sandbox.faults = Faults(latency=20)
+    process = start("associate", "pairs.csv", service=sandbox.url)
+    sandbox.await_request()
+    ended = command("associate", "pairs.csv", service=sandbox.url)
+    assert ended.exit_code == 75
+    assert f"process {process.pid} on " in ended.stderr
+    assert sandbox.requests == 1
+
+
+def test_the_sandbox_prints_its_address_when_ready_and_ends_cleanly_on_a_signal(start: Start) -> None:
+    process = start("sandbox", "--port", "0", "--fault", "bad-gateway=0.5", "--rate-limit", "5/min")
+    assert process.stdout
+    address = process.stdout.readline()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", address)
+    with urllib.request.urlopen(f"{address.strip()}/_sandbox/stats", timeout=PATIENCE) as answer:
+        stats: dict[str, Any] = json.load(answer)
+    assert stats["requests"] == 0
+    process.terminate()
+    assert process.communicate(timeout=PATIENCE) == ("", "")
+    assert process.returncode == 0
+
+
+def test_the_demo_succeeds_in_short_time_and_leaves_only_the_files_it_names(
+    command: Command, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    ended = command("demo")
+    assert time.monotonic() - began < 10
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(map(str, left)) == ["fpga-batch-demo/pairs.csv", "fpga-batch-demo/pairs.report.csv"]
+    for name in left:
+        assert f": {name}\n" in ended.stderr
+    assert {"succeeded", "failed", "invalid", "duplicate"} == set(
+        outcomes(tmp_path / "fpga-batch-demo" / "pairs.report.csv")
+    )
+
+
+def test_the_version_is_told_on_standard_output(command: Command) -> None:
+    ended = command("--version")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert re.fullmatch(r"fpga-batch \d+\.\d+\.\d+\S*, Python \d+\.\d+\.\d+\S*\n", ended.stdout)
+
+
+def test_an_unknown_command_is_wrong_usage(command: Command) -> None:
+    ended = command("asociate", "pairs.csv")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "No such command 'asociate'" in ended.stderr

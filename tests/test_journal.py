@@ -1,0 +1,576 @@
+"""Outcomes on disk: what survives a kill, what is refused, and who may write."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import run_virtually
+
+from batch import journal as journal_module
+from batch.errors import BusyError, InputUnusableError, OutputError
+from batch.journal import Identity, Journal
+from batch.model import Outcome, Result, Status
+from batch.text import printable
+
+IDENTITY = Identity("associate", "ab" * 32, "https://ecs.example.com/v1/p")
+DONE = Outcome(Result(Status.SUCCEEDED, "", 204, request_id="r1"), 1, 1_700_000_000.25, 1_700_000_000.5, 250)
+PATIENCE = 20
+
+# Whatever a service says has been through `printable`, half surrogate pairs included.
+foreign_texts = st.text(st.characters(exclude_categories=())).map(printable)
+times = st.none() | st.floats(0, 1e10)
+outcomes = st.builds(
+    Outcome,
+    st.builds(
+        Result,
+        st.sampled_from(Status),
+        foreign_texts,
+        st.none() | st.integers(100, 999),
+        foreign_texts,
+        foreign_texts,
+        foreign_texts,
+    ),
+    st.integers(0, 10**9),
+    times,
+    times,
+    st.none() | st.integers(0, 10**12),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pairs.report.csv.journal"
+
+
+def numbered(row: int) -> Outcome:
+    return replace(DONE, attempts=row)
+
+
+def record(path: Path, entries: dict[int, Outcome], *, rows: int = 10) -> None:
+    """Write so many outcomes as a run does."""
+
+    async def writing() -> None:
+        with Journal(path, IDENTITY, rows) as journal:
+            for row, outcome in entries.items():
+                journal.append(row, outcome)
+            await journal.flush()
+
+    asyncio.run(writing())
+
+
+def recorded(path: Path, *, rows: int = 10, identity: Identity = IDENTITY) -> dict[int, Outcome]:
+    with Journal(path, identity, rows) as journal:
+        found = {row: outcome for row in range(1, rows + 1) if (outcome := journal.outcome(row))}
+        assert journal.continued == len(found)
+        assert list(found) == [row for row in range(1, rows + 1) if row in journal]
+    return found
+
+
+def outcome_lines(path: Path) -> list[dict[str, Any]]:
+    return [entry for line in path.read_bytes().splitlines() if "row" in (entry := orjson.loads(line))]
+
+
+@contextmanager
+def another_process(script: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """Run a script until it says `ready`; kill it at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from batch.journal import Identity, Journal
+with Journal(Path(sys.argv[1]), Identity(*sys.argv[2:5]), 10):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+HELD_BY = ("associate", "ab" * 32, "https://ecs.example.com/v1/p")
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from batch.journal import Identity, Journal
+from batch.model import Outcome, Result, Status
+
+async def main():
+    with Journal(Path(sys.argv[1]), Identity(*sys.argv[2:5]), 10) as journal:
+        for row in range(1, 6):
+            journal.append(row, Outcome(Result(Status.SUCCEEDED, "", 204), row))
+        await journal.flush()
+        for row in range(6, 11):
+            journal.append(row, Outcome(Result(Status.SUCCEEDED, "", 204), row))
+        print("ready", flush=True)
+        sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.integers(1, 10), outcomes))
+def test_what_was_appended_is_read_back_unchanged(entries: dict[int, Outcome]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "j")
+        record(path, entries)
+        assert recorded(path) == entries
+
+
+@pytest.mark.parametrize(
+    "text", ["\N{GRINNING FACE}" * 500, "x" * 1023, '"\\' * 700, "\N{LINE SEPARATOR}" * 2000]
+)
+def test_a_long_text_is_read_back_whole(path: Path, text: str) -> None:
+    long = replace(DONE, result=Result(Status.FAILED, "rejected", 400, "C", text))
+    record(path, {2: DONE, 1: long, 3: DONE})
+    assert recorded(path) == {1: long, 2: DONE, 3: DONE}
+
+
+async def test_an_outcome_is_known_at_once_and_readable_after_a_flush(path: Path) -> None:
+    with Journal(path, IDENTITY, 3) as journal:
+        assert (journal.continued, 2 in journal, journal.outcome(2)) == (0, False, None)
+        journal.append(2, DONE)
+        assert 2 in journal
+        await journal.flush()
+        assert journal.outcome(2) == DONE
+        assert [row in journal for row in (1, 2, 3)] == [False, True, False]
+
+
+def test_rows_are_kept_across_many_interrupted_runs(path: Path) -> None:
+    for row in (7, 3, 10, 1):
+        record(path, {row: numbered(row)})
+    assert recorded(path) == {row: numbered(row) for row in (1, 3, 7, 10)}
+
+
+def test_the_journal_is_json_lines_in_the_order_of_events(path: Path) -> None:
+    record(path, {row: numbered(row) for row in (7, 3, 10)})
+    assert [entry["row"] for entry in outcome_lines(path)] == [7, 3, 10]
+    assert outcome_lines(path)[0]["outcome"] == "succeeded"
+
+
+async def test_a_flush_without_anything_to_write_returns(path: Path) -> None:
+    with Journal(path, IDENTITY, 3) as journal:
+        await journal.flush()
+        journal.append(1, DONE)
+        await asyncio.gather(journal.flush(), journal.flush())
+        await journal.flush()
+    assert recorded(path, rows=3) == {1: DONE}
+
+
+def test_a_last_line_torn_at_any_place_loses_that_line_and_nothing_else(path: Path) -> None:
+    entries = {row: numbered(row) for row in (4, 2, 9)}
+    entries[9] = replace(
+        DONE, result=Result(Status.FAILED, "rejected", 400, error_message='\u00e9\U0001f600\\"')
+    )
+    record(path, entries)
+    whole = path.read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+    before = {row: outcome for row, outcome in entries.items() if row != 9}
+    for kept in range(last):
+        path.write_bytes(whole[: len(whole) - last + kept])
+        assert recorded(path) == before, kept
+        record(path, {9: DONE})
+        assert recorded(path) == {**before, 9: DONE}, kept
+
+
+def test_a_start_torn_at_any_place_is_begun_anew(path: Path) -> None:
+    record(path, {})
+    whole = path.read_bytes()
+    for kept in range(len(whole)):
+        path.write_bytes(whole[:kept])
+        record(path, {5: DONE})
+        assert recorded(path) == {5: DONE}, kept
+
+
+def test_zero_bytes_after_the_last_line_are_a_torn_line(path: Path) -> None:
+    record(path, {4: DONE})
+    with path.open("ab") as file:
+        file.write(bytes(4096))
+    assert recorded(path) == {4: DONE}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"\x00" * 20, b"\xff\xfe", b'{"row": 2,', b"null", b"not json"]
+)
+def test_damage_before_the_last_line_is_refused_with_its_number(path: Path, damage: bytes) -> None:
+    record(path, {row: numbered(row) for row in (4, 2, 9)})
+    lines = path.read_bytes().splitlines(keepends=True)
+    for place in range(len(lines) - 1):
+        damaged = b"".join([*lines[:place], damage + b"\n", *lines[place + 1 :]])
+        path.write_bytes(damaged)
+        with pytest.raises(OutputError, match=rf"journal, line {place + 1}: .*--restart"):
+            Journal(path, IDENTITY, 10)
+        assert path.read_bytes() == damaged
+
+
+def test_a_journal_that_is_refused_is_not_locked_and_not_changed(path: Path) -> None:
+    record(path, {4: DONE})
+    before = path.read_bytes()
+    with pytest.raises(InputUnusableError):
+        Journal(path, replace(IDENTITY, job="verify"), 10)
+    assert path.read_bytes() == before
+    assert recorded(path) == {4: DONE}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (replace(IDENTITY, job="disassociate"), "'associate'.*'disassociate'"),
+        (replace(IDENTITY, sha256="cd" * 32), "input has changed"),
+        (replace(IDENTITY, target="https://elsewhere.example.com"), "elsewhere"),
+    ],
+    ids=["job", "input", "target"],
+)
+def test_another_runs_journal_is_refused_and_the_message_names_the_way_out(
+    path: Path, other: Identity, said: str
+) -> None:
+    record(path, {4: DONE})
+    with pytest.raises(InputUnusableError, match=f"{said}.*--restart") as caught:
+        Journal(path, other, 10)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{}", b'{"job": "associate"}', b'{"row": 1}', b'{"pid": 1, "host": "h"}']
+)
+def test_a_journal_whose_header_names_no_run_is_refused(path: Path, header: bytes) -> None:
+    path.write_bytes(header + b"\n")
+    with pytest.raises(InputUnusableError, match="--restart"):
+        Journal(path, IDENTITY, 10)
+
+
+@pytest.mark.parametrize("before", [b"", b"garbage\nand more\n", b"[1]\n{}\n", b"\x00" * 100])
+def test_a_restart_discards_whatever_was_there(path: Path, before: bytes) -> None:
+    path.write_bytes(before)
+    with Journal(path, IDENTITY, 10, restart=True) as journal:
+        assert (journal.continued, journal.outcome(1)) == (0, None)
+    record(path, {3: DONE})
+    assert recorded(path) == {3: DONE}
+
+
+def test_a_restart_discards_the_outcomes_of_the_same_run(path: Path) -> None:
+    record(path, {4: DONE})
+    with Journal(path, replace(IDENTITY, job="verify"), 10, restart=True) as journal:
+        assert 4 not in journal
+    assert outcome_lines(path) == []
+
+
+def test_an_empty_file_is_begun(path: Path) -> None:
+    path.touch()
+    record(path, {4: DONE})
+    assert recorded(path) == {4: DONE}
+
+
+def test_a_journal_of_no_rows_is_a_journal(path: Path) -> None:
+    with Journal(path, IDENTITY, 0) as journal:
+        assert journal.continued == 0
+
+
+def test_a_directory_in_its_place_is_an_output_error(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutputError, match="directory"):
+        Journal(path, IDENTITY, 10)
+
+
+def test_a_missing_folder_is_an_output_error(path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file"):
+        Journal(path / "x.journal", IDENTITY, 10)
+
+
+def test_a_disk_that_is_full_at_the_start_is_an_output_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", no_space)
+    with pytest.raises(OutputError, match="No space left"):
+        Journal(path, IDENTITY, 10)
+    monkeypatch.undo()
+    assert recorded(path) == {}
+
+
+def test_a_second_run_is_told_who_holds_the_journal(path: Path) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        with pytest.raises(BusyError) as caught:
+            Journal(path, IDENTITY, 10)
+        assert journal.continued == 0
+    message = str(caught.value)
+    assert str(path) in message
+    assert f"process {os.getpid()} on {socket.gethostname()}" in message
+    assert "since 20" in message
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_another_process_is_told_who_holds_the_journal_and_harms_nothing(
+    path: Path, *, restart: bool
+) -> None:
+    record(path, {4: DONE})
+    with another_process(HOLDER, path, *HELD_BY) as holder:
+        before = path.read_bytes()
+        with pytest.raises(BusyError, match=f"process {holder.pid} on {socket.gethostname()}, since 20"):
+            Journal(path, replace(IDENTITY, job="verify"), 10, restart=restart)
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_the_lock_dies_with_its_holder(path: Path, ending: signal.Signals) -> None:
+    record(path, {4: DONE})
+    with another_process(HOLDER, path, *HELD_BY) as holder:
+        holder.send_signal(ending)
+        holder.wait(PATIENCE)
+    assert recorded(path) == {4: DONE}
+
+
+def test_what_was_flushed_before_a_kill_is_kept(path: Path) -> None:
+    with another_process(WRITER, path, *HELD_BY) as writer:
+        writer.kill()
+        writer.wait(PATIENCE)
+    kept = recorded(path)
+    assert set(kept) >= {1, 2, 3, 4, 5}
+    assert all(outcome.attempts == row for row, outcome in kept.items())
+
+
+def test_the_last_holder_is_the_one_who_is_named(path: Path) -> None:
+    with another_process(HOLDER, path, *HELD_BY):
+        pass
+    with Journal(path, IDENTITY, 10), pytest.raises(BusyError, match=f"process {os.getpid()} "):
+        Journal(path, IDENTITY, 10)
+
+
+def test_a_journal_is_free_again_after_its_context(path: Path) -> None:
+    for _ in range(3):
+        with Journal(path, IDENTITY, 10):
+            pass
+    assert recorded(path) == {}
+
+
+def test_a_removed_journal_is_gone_and_the_next_run_begins_anew(path: Path) -> None:
+    record(path, {4: DONE})
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.remove()
+        assert not path.exists()
+        journal.remove()
+    assert recorded(path) == {}
+
+
+def test_a_journal_removed_while_its_lock_was_awaited_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(path, {4: DONE})
+    lock = fcntl.flock
+    removals = iter([path])
+
+    def removed_first(file: int, operation: int) -> None:
+        for other in removals:
+            other.unlink()
+            break
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.continued == 0
+        assert path.exists()
+        with pytest.raises(BusyError):
+            Journal(path, IDENTITY, 10)
+
+
+async def test_many_outcomes_are_written_with_one_fsync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(path, IDENTITY, 5000) as journal:
+        fsync, calls = os.fsync, []
+        monkeypatch.setattr(os, "fsync", lambda file: calls.append(fsync(file)))
+        for row in range(1, 5001):
+            journal.append(row, numbered(row))
+        await journal.flush()
+        assert len(calls) == 1
+    assert len(outcome_lines(path)) == 5000
+
+
+def on_a_disk_that_takes(
+    seconds: float, monkeypatch: pytest.MonkeyPatch, written: Callable[[bytes], None]
+) -> None:
+    """Make the thread that writes take so long, by the loop's clock."""
+
+    async def slowly(write: Callable[[bytes], None], data: bytes) -> None:
+        await asyncio.sleep(seconds)
+        write(data)
+        written(data)
+
+    monkeypatch.setattr(journal_module.asyncio, "to_thread", slowly)
+
+
+@pytest.mark.parametrize("disk", [0.0, 0.01, 0.05])
+def test_an_outcome_is_on_disk_at_most_250_ms_after_it_was_appended(
+    path: Path, monkeypatch: pytest.MonkeyPatch, disk: float
+) -> None:
+    delays: dict[int, float] = {}
+    appended: dict[int, float] = {}
+    fsyncs = 0
+
+    def written(data: bytes) -> None:
+        nonlocal fsyncs
+        fsyncs += 1
+        now = asyncio.get_running_loop().time()
+        for line in data.splitlines():
+            row = orjson.loads(line)["row"]
+            delays[row] = now - appended[row]
+
+    on_a_disk_that_takes(disk, monkeypatch, written)
+
+    async def running() -> None:
+        with Journal(path, IDENTITY, 2000) as journal:
+            for row in range(1, 2001):
+                appended[row] = asyncio.get_running_loop().time()
+                journal.append(row, DONE)
+                await asyncio.sleep(0.003)
+            await asyncio.sleep(1.0)
+            assert len(outcome_lines(path)) == 2000
+
+    run_virtually(running())
+    assert max(delays.values()) <= 0.25
+    assert fsyncs <= 61  # six seconds
+
+
+def test_a_single_outcome_is_on_disk_without_a_flush(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_disk_that_takes(0.0, monkeypatch, lambda _: None)
+
+    async def running() -> int:
+        with Journal(path, IDENTITY, 10) as journal:
+            journal.append(4, DONE)
+            await asyncio.sleep(0.25)
+            return len(outcome_lines(path))
+
+    assert run_virtually(running()) == 1
+
+
+def test_a_write_that_takes_only_a_part_is_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:7])))
+    entries = {row: numbered(row) for row in range(1, 11)}
+    record(path, entries)
+    assert recorded(path) == entries
+
+
+def no_space(_file: int, _data: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class FillingDisk:
+    """Takes so many bytes more, and then none."""
+
+    def __init__(self, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._room = room
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, file: int, data: Sequence[int]) -> int:
+        if not self._room:
+            return no_space(file, data)
+        taken = self._write(file, bytes(data[: self._room]))
+        self._room -= taken
+        return taken
+
+
+@pytest.mark.parametrize("room", [0, 1, 150, 400])
+def test_a_full_disk_is_told_once_and_nothing_follows_the_torn_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    failures: list[OSError] = []
+
+    async def running() -> None:
+        with Journal(path, IDENTITY, 100) as journal:
+            journal.on_failure = failures.append
+            FillingDisk(room, monkeypatch)
+            for first in (1, 11, 21):
+                for row in range(first, first + 10):
+                    journal.append(row, numbered(row))
+                await journal.flush()
+                assert [failure.errno for failure in failures] == [errno.ENOSPC]
+            monkeypatch.undo()  # there is room again: still nothing may follow
+            journal.append(31, DONE)
+            await journal.flush()
+
+    record(path, {})
+    start = path.stat().st_size
+    asyncio.run(running())
+    second_holder = len(path.read_bytes()[start:].split(b"\n")[0]) + 1
+    assert len(failures) == 1
+    assert path.stat().st_size == start + second_holder + room
+    kept = recorded(path, rows=100)
+    assert list(kept) == list(range(1, len(kept) + 1))
+    assert all(outcome == numbered(row) for row, outcome in kept.items())
+
+
+async def test_a_failing_fsync_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[OSError] = []
+
+    def fails(_file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.on_failure = failures.append
+        monkeypatch.setattr(os, "fsync", fails)
+        journal.append(1, DONE)
+        await journal.flush()
+        journal.append(2, DONE)
+        await journal.flush()
+    assert [failure.errno for failure in failures] == [errno.EIO]
+
+
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+from batch.journal import Identity, Journal
+from batch.model import Outcome, Result, Status
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    failures = []
+    with Journal(Path(sys.argv[1]), Identity(*sys.argv[2:5]), 500) as journal:
+        journal.on_failure = failures.append
+        for row in range(1, 501):
+            journal.append(row, Outcome(Result(Status.SUCCEEDED, "", 204), row))
+            if row % 7 == 0:
+                await journal.flush()
+        await journal.flush()
+    print(len(failures), Path(sys.argv[1]).stat().st_size)
+
+asyncio.run(main())
+"""
+
+
+def test_a_file_that_may_not_grow_keeps_every_line_that_fitted(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, path, *HELD_BY],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stdout.split() == ["1", "3000"]
+    kept = recorded(path, rows=500)
+    assert list(kept) == list(range(1, len(kept) + 1))
+    assert len(kept) > 7
+    assert all(outcome.attempts == row for row, outcome in kept.items())
