@@ -120,15 +120,17 @@ class Journal:
         """Delete the file: the report holds everything now."""
         self.path.unlink(missing_ok=True)
 
-    def _write_soon(self) -> None:
+    def _write_soon(self, waited: float = 0.0) -> None:
         if not self._timer and not self._writing and not self.failure:
-            self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._start_writing)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(_FLUSH_AFTER - waited, 0), self._start_writing)
 
     def _start_writing(self) -> None:
         self._timer = None
         self._writing = asyncio.get_running_loop().create_task(self._write_gathered())
 
     async def _write_gathered(self) -> None:
+        began = asyncio.get_running_loop().time()
         data, self._buffer = b"".join(self._buffer), []
         try:
             await asyncio.to_thread(self._write, data)
@@ -138,8 +140,9 @@ class Journal:
             self.on_failure(error)
         finally:
             self._writing = None
-        if self._buffer and not self.failure:
-            self._start_writing()
+        if self._buffer:
+            # Those that came meanwhile have waited for the disk already.
+            self._write_soon(asyncio.get_running_loop().time() - began)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

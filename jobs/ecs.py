@@ -186,9 +186,7 @@ def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
     if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
         pause = _pause(response, error)
         return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=success, pause=pause)
-    if status == 202 and not error.code:
-        return _verdict(Kind.TRANSIENT, ACCEPTED, error, maybe_applied=True)
-    if success and not error.code:
+    if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
         return Verdict(Kind.DONE, maybe_applied=True)
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
@@ -203,6 +201,8 @@ def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
         return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, pause=pause)
     if code == _RETRY_ONCE:
         return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, max_attempts=2)
+    if status == 202 and code not in _REFUSED:
+        return _verdict(Kind.TRANSIENT, ACCEPTED, error, maybe_applied=True)
     return _verdict(Kind.REFUSED, "rejected", error, maybe_applied=success)
 
 

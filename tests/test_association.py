@@ -308,7 +308,7 @@ def test_verify_finds_a_pair_unchanged_and_reports_the_request() -> None:
         (nothing(), "not_associated"),
         (listing(), "not_associated"),
         (MISSING, "not_found"),
-        (refused(404, "Ecs.9999", "no"), "not_found"),
+        (refused(404, "Ecs.9999", "no"), "rejected"),
         (refused(400, "Ecs.9999", "no"), "rejected"),
         (lost(), "timeout"),
         (BROKEN, "server_error"),

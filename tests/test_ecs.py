@@ -190,7 +190,7 @@ def test_a_body_that_is_not_json_gives_its_title_else_its_text_without_tags(
         (b"<" * 65_536, "<" * 500 + "... (4096 characters)"),
         (b"<script " * 8_192, ("<script " * 63)[:500] + "... (4095 characters)"),
         (b"<style>" * 9_362, "<"),
-        (b"<title>" * 9_362, ""),
+        (b"<title>" * 9_362, "<"),
     ],
 )
 def test_a_page_of_nothing_but_opened_tags_is_read(body: bytes, message: str) -> None:
@@ -376,8 +376,8 @@ def test_a_business_rule_is_known_by_its_message_whatever_its_code(
         (400, "Ecs.0032", "not_active"),
         *((status, "", "rejected") for status in (400, 405, 406, 409, 413, 414, 415, 494, 501)),
         (400, "Ecs.9999", "rejected"),
-        (404, "", "not_found"),
-        (404, "Ecs.9999", "not_found"),
+        (404, "", "rejected"),
+        (404, "Ecs.9999", "rejected"),
         *((status, "", "rejected") for status in (301, 302, 303, 304, 307, 308)),
     ],
 )
@@ -444,7 +444,7 @@ def test_a_404_that_is_no_json_stops_the_run(body: bytes) -> None:
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'"gone"'])
 def test_a_404_in_json_that_tells_of_no_error_concerns_the_row_alone(body: bytes) -> None:
     verdict = classify(Response(404, body=body))
-    assert (verdict.kind, verdict.reason) == (Kind.REFUSED, "not_found")
+    assert (verdict.kind, verdict.reason) == (Kind.REFUSED, "rejected")
 
 
 @pytest.mark.parametrize(

@@ -260,8 +260,38 @@ def test_another_runs_journal_is_refused_and_the_message_names_the_way_out(
 )
 def test_a_journal_whose_header_names_no_run_is_refused(path: Path, header: bytes) -> None:
     path.write_bytes(header + b"\n")
-    with pytest.raises(InputUnusableError, match="--restart"):
+    with pytest.raises(OutputError, match=r"line 1.*--restart"):
         Journal(path, IDENTITY, 10)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"7",
+        b"[]",
+        b"{}",
+        b'{"row": 0}',
+        b'{"row": 11}',
+        b'{"row": -1}',
+        b'{"row": "a"}',
+        b'{"row": 1.5}',
+        b'{"row": true}',
+        b'{"row": 1}',
+        b"garbage",
+    ],
+)
+def test_a_line_that_no_run_wrote_is_refused_with_its_number(path: Path, line: bytes) -> None:
+    record(path, {4: DONE})
+    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes().splitlines(keepends=True)[-1])
+    with pytest.raises(OutputError, match=r"line 4.*--restart"):
+        Journal(path, IDENTITY, 10)
+
+
+def test_a_foreign_file_of_one_line_is_not_taken_for_a_torn_journal(path: Path) -> None:
+    path.write_bytes(b"my notes")
+    with pytest.raises(OutputError, match="line 1"):
+        Journal(path, IDENTITY, 10)
+    assert path.read_bytes() == b"my notes"
 
 
 @pytest.mark.parametrize("before", [b"", b"garbage\nand more\n", b"[1]\n{}\n", b"\x00" * 100])

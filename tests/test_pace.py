@@ -350,7 +350,7 @@ def test_an_answer_lets_the_back_off_start_small_again() -> None:
         for answered in (False, False, False, True, False):
             await pace.permit()
             if answered:
-                pace.answered()
+                pace.answered(now())
             waits.append(pace.throttled(now(), None, 1.0))
         return waits
 
@@ -360,7 +360,7 @@ def test_an_answer_lets_the_back_off_start_small_again() -> None:
 def test_an_answer_does_not_end_a_cool_down() -> None:
     async def check(pace: Pace) -> float:
         pace.throttled(now(), 5.0, 0.5)
-        pace.answered()
+        pace.answered(now())
         return await wait_for_permit(pace)
 
     assert in_a_cool_down(check) == pytest.approx(5.0, abs=MILLISECOND)
