@@ -91,9 +91,7 @@ class AssociationJob:
         if region and not is_region(region):
             raise _malformed("region", region, "a region, as cn-north-1")
         if region and region != self._site.region and self._site.is_fixed:
-            raise RowError(
-                "region", f"region: {quoted(region)} cannot be reached: --endpoint is one region's"
-            )
+            raise RowError("region", f"{quoted(region)} cannot be reached: --endpoint is one region's")
         return self._site.address(project_id, region)
 
 
@@ -259,5 +257,5 @@ def _told(status: Status, reason: str, answer: Answer) -> Result:
 
 def _malformed(column: str, value: str, wanted: str) -> RowError:
     if not value:
-        return RowError(column, f"{column} is missing")
-    return RowError(column, f"{column}: {quoted(value)} is not {wanted}")
+        return RowError(column, "is missing")
+    return RowError(column, f"{quoted(value)} is not {wanted}")

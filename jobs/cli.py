@@ -139,15 +139,11 @@ def sandbox(
 
 
 @app.command()
-def demo(
-    folder: Annotated[
-        Path, typer.Option(help="Where to put the sample and the report.", metavar="DIR")
-    ] = Path("fpga-batch-demo"),
-) -> None:
+def demo() -> None:
     """Show a whole run: sandbox, sample file, faults, report. No account needed."""
     from jobs.demo import demonstrate
 
-    demonstrate(folder)
+    demonstrate(Path("fpga-batch-demo"))
 
 
 @app.callback(invoke_without_command=True)

@@ -49,7 +49,11 @@ Region = Annotated[
 ]
 CloudDomain = Annotated[
     str | None,
-    _option("--cloud-domain", "Domain of the cloud, as otc.t-systems.com.  [default: myhuaweicloud.com]"),
+    _option(
+        "--cloud-domain",
+        "Domain of the cloud, as otc.t-systems.com.  [default: myhuaweicloud.com]",
+        metavar="NAME",
+    ),
 ]
 ProjectId = Annotated[
     str | None, _option("--project-id", "Project of the images.", metavar="ID", also=["OS_PROJECT_ID"])
@@ -58,8 +62,12 @@ RateText = Annotated[
     str,
     _option("--rate", "Requests of any kind, as 20/s, 600/min or 5000/h.", metavar="R", show_default=True),
 ]
-Concurrency = Annotated[int, _option("--concurrency", "Requests in flight at most.", min=1, max=10_000)]
-MaxAttempts = Annotated[int, _option("--max-attempts", "Attempts a request, the first included.", min=1)]
+Concurrency = Annotated[
+    int, _option("--concurrency", "Requests in flight at most.", metavar="N", min=1, max=10_000)
+]
+MaxAttempts = Annotated[
+    int, _option("--max-attempts", "Attempts a request, the first included.", metavar="N", min=1)
+]
 Timeout = Annotated[
     float, _option("--timeout", "Seconds a request may take.", min=0.1, max=3600, metavar="S")
 ]
@@ -79,13 +87,15 @@ ShowProgress = Annotated[
 
 JsonOutput = Annotated[bool, _option("--json", "Print the summary as JSON.")]
 
-Host = Annotated[str, _option("--host", "Address to listen on.")]
-Port = Annotated[int, _option("--port", "Port to listen on; 0 for any free one.", min=0, max=65535)]
+Host = Annotated[str, _option("--host", "Address to listen on.", metavar="ADDRESS")]
+Port = Annotated[
+    int, _option("--port", "Port to listen on; 0 for any free one.", metavar="N", min=0, max=65535)
+]
 CatalogueFile = Annotated[
     Path | None, _option("--catalogue", "JSON file that declares images; others exist too.", metavar="FILE")
 ]
 StrictCatalogue = Annotated[bool, _option("--strict", "Only what the catalogue declares exists.")]
-Seed = Annotated[int, _option("--seed", "Seed of the faults.")]
+Seed = Annotated[int, _option("--seed", "Seed of the faults.", metavar="N")]
 Latency = Annotated[float, _option("--latency", "Milliseconds that every answer takes.", min=0, metavar="MS")]
 RateLimitText = Annotated[
     str | None,

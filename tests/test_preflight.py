@@ -1,7 +1,7 @@
 """The pass before anything is sent: marks, counts, and what is said of the rows that stay behind."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import batch.preflight
 from batch.errors import InputUnusableError
 from batch.job import Column, Conversation, RowError
-from batch.model import Kind, Response, Row, Status, Verdict
+from batch.model import Kind, Response, Status, Verdict
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
-from batch.source import Source, open_source
+from batch.source import open_source
 
 HEX = re.compile("[0-9a-f]{32}").fullmatch
 UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -134,17 +134,3 @@ def test_rows_of_one_hash_and_different_keys_are_no_duplicates(
     for row, number in enumerate(numbers, 1):
         if number is not None and expected[row - 1] == DUPLICATE:
             assert found.first_of(row) == firsts[number]
-
-
-def test_a_source_that_reads_differently_the_second_time_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = Row(1, 2, ("0" * 32, "ec500000-0000-4000-8000-000000000000"), [])
-    passes = iter([[good, good._replace(number=2)], [good, Row(2, 3, ("", ""), [])]])
-
-    def rows(_: Source) -> Iterator[Row]:
-        return iter(next(passes))
-
-    monkeypatch.setattr(Source, "rows", rows)
-    with pytest.raises(InputUnusableError, match="was changed while in use"):
-        checked(tmp_path, [pair(1)])
