@@ -21,8 +21,8 @@ from jobs.endpoints import Site, is_project_id, is_region
 IMAGE_LIMIT = 10
 """FPGA images that one ECS image takes."""
 
-_FPGA_IMAGE_ID = re.compile("[0-9a-f]{32}")
-_IMAGE_ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_is_fpga_image_id = re.compile("[0-9a-f]{32}").fullmatch
+_is_image_id = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
 class Pair(NamedTuple):
@@ -61,12 +61,12 @@ class AssociationJob:
 
         """
         fpga_image_id, image_id, project_id, region = cells
-        fpga_image_id = fpga_image_id.strip().lower()
-        image_id = image_id.strip().lower()
-        if not _FPGA_IMAGE_ID.fullmatch(fpga_image_id):
-            raise _malformed("fpga_image_id", fpga_image_id, "32 hexadecimal digits")
-        if not _IMAGE_ID.fullmatch(image_id):
-            raise _malformed("image_id", image_id, "a UUID (hexadecimal, 8-4-4-4-12)")
+        if not (_is_fpga_image_id(fpga_image_id) and _is_image_id(image_id)):
+            fpga_image_id, image_id = fpga_image_id.strip().lower(), image_id.strip().lower()
+            if not _is_fpga_image_id(fpga_image_id):
+                raise _malformed("fpga_image_id", fpga_image_id, "32 hexadecimal digits")
+            if not _is_image_id(image_id):
+                raise _malformed("image_id", image_id, "a UUID (hexadecimal, 8-4-4-4-12)")
         if project_id or region:
             address = self._own_address(project_id.strip().lower(), region.strip().lower())
             return Pair(fpga_image_id, image_id, address)
@@ -74,8 +74,9 @@ class AssociationJob:
 
     def key(self, item: Pair) -> bytes:
         """Return the identity of a pair: 32 bytes, and the address where it is not the run's own."""
-        key = bytes.fromhex(item.fpga_image_id) + bytes.fromhex(item.image_id.replace("-", ""))
-        return key if item.address == self._address else key + item.address.encode()
+        fpga_image_id, image_id, address = item
+        key = bytes.fromhex(fpga_image_id + image_id.replace("-", ""))
+        return key if address is self._address or address == self._address else key + address.encode()
 
     def conversation(self, item: Pair) -> Conversation:
         """Return the requests that carry a pair to its result."""
