@@ -96,46 +96,39 @@ def preflight(source: Source, job: Job[Item]) -> Preflight:
 
     """
     parse, key_of = job.parse, job.key
-    hashes, other_hashes = array("q"), array("q")
-    keep, keep_other = hashes.append, other_hashes.append
-    seen: set[int] = set()
-    see = seen.add
-    doubtful: set[int] = set()
-    suspected: list[Row] = []
+    hashes = array("q")
+    keep = hashes.append
     invalid = array("q")
     findings: list[Finding] = []
     for row in source.rows():
         problem = row.problem
         if not problem:
             try:
-                key = key_of(parse(row.cells))
+                keep(hash(key_of(parse(row.cells))) & _HASH_BITS)
+                continue
             except RowError as error:
                 problem = f"{error.column}: {error}"
-            else:
-                code = hash(key) & _HASH_BITS
-                keep(code)
-                keep_other(hash(key[::-1]))
-                if code not in seen:
-                    see(code)
-                else:
-                    doubtful.add(code)
-                    if len(suspected) < _FINDINGS_SHOWN:
-                        suspected.append(row)
-                continue
         keep(_NO_HASH)
-        keep_other(_NO_HASH)
         invalid.append(row.number)
         if len(findings) < _FINDINGS_SHOWN:
             findings.append(Finding(row.number, row.line, Status.INVALID, _at(row, problem)))
-    seen.clear()
-    repeats, firsts = _repeated(hashes, other_hashes, doubtful)
-    marks = _marked(len(hashes), invalid, repeats)
-    findings += _duplicates(suspected, repeats, firsts)
+    marks = bytearray(len(hashes))
+    for number in invalid:
+        marks[number - 1] = INVALID
+    repeats, firsts = array("q"), array("q")
+    if doubtful := _doubtful(hashes):
+        for row, first in _repeated(source, job, hashes, doubtful):
+            marks[row.number - 1] = DUPLICATE
+            repeats.append(row.number)
+            firsts.append(first)
+            if len(repeats) <= _FINDINGS_SHOWN:
+                message = _at(row, f"the same as row {first}")
+                findings.append(Finding(row.number, row.line, Status.DUPLICATE, message))
     return Preflight(
         total=len(marks),
         sendable=marks.count(SEND),
-        invalid=len(invalid),
-        duplicate=len(repeats),
+        invalid=marks.count(INVALID),
+        duplicate=marks.count(DUPLICATE),
         marks=marks,
         findings=sorted(findings)[:_FINDINGS_SHOWN],
         _repeats=repeats,
@@ -143,38 +136,36 @@ def preflight(source: Source, job: Job[Item]) -> Preflight:
     )
 
 
+def _doubtful(hashes: "array[int]") -> set[int]:
+    """Return the hashes that stand there more than once."""
+    unseen = set(hashes)
+    doubtful: set[int] = set()
+    if len(unseen) < len(hashes):
+        for code in hashes:
+            if code in unseen:
+                unseen.remove(code)
+            else:
+                doubtful.add(code)
+    return doubtful - {_NO_HASH}
+
+
 def _repeated(
-    hashes: "array[int]", other_hashes: "array[int]", doubtful: set[int]
-) -> "tuple[array[int], array[int]]":
-    """Return the numbers of the rows that repeat an earlier one, and beside each that one's number."""
-    repeats, firsts = array("q"), array("q")
-    first_by_key: dict[int, int] = {}
-    if doubtful:
-        for number, (code, other) in enumerate(zip(hashes, other_hashes, strict=True), 1):
-            if code in doubtful:
-                first = first_by_key.setdefault((code << _OTHER_HASH_WIDTH) + other, number)
-                if first != number:
-                    repeats.append(number)
-                    firsts.append(first)
-    return repeats, firsts
+    source: Source, job: Job[Item], hashes: "array[int]", doubtful: set[int]
+) -> Iterator[tuple[Row, int]]:
+    """Yield the rows that repeat an earlier one, each with that one's number.
 
-
-def _marked(total: int, invalid: "array[int]", repeats: "array[int]") -> bytearray:
-    marks = bytearray(total)
-    for number in invalid:
-        marks[number - 1] = INVALID
-    for number in repeats:
-        marks[number - 1] = DUPLICATE
-    return marks
-
-
-def _duplicates(suspected: list[Row], repeats: "array[int]", firsts: "array[int]") -> Iterator[Finding]:
-    """Yield what is to be said of those rows under suspicion that do repeat another."""
-    first_by_row = dict(zip(repeats[:_FINDINGS_SHOWN], firsts[:_FINDINGS_SHOWN], strict=True))
-    for row in suspected:
-        if first := first_by_row.get(row.number):
-            message = _at(row, f"the same as row {first}")
-            yield Finding(row.number, row.line, Status.DUPLICATE, message)
+    The rows of equal hashes are read again, and their keys are compared.
+    """
+    first_by_key: dict[bytes, int] = {}
+    for row, code in zip(source.rows(), hashes, strict=False):
+        if code in doubtful:
+            try:
+                key = job.key(job.parse(row.cells))
+            except RowError:
+                raise InputUnusableError(f"{source.name} was changed while in use") from None
+            first = first_by_key.setdefault(key, row.number)
+            if first != row.number:
+                yield row, first
 
 
 def _at(row: Row, problem: str) -> str:

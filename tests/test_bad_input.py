@@ -237,7 +237,7 @@ BAD_IDS = {
     fpga(1)[:-1]: f"'{fpga(1)[:-1]}'",
     f"{fpga(1)[:-1]}\N{FULLWIDTH DIGIT ONE}": "",
     f"{fpga(1)}\x1b[2J": r"\x1b[2j'",
-    "": "fpga_image_id is missing",
+    "": "fpga_image_id: is missing",
 }
 
 

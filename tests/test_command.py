@@ -328,7 +328,7 @@ def test_check_names_each_row_that_would_not_be_sent(command: Command) -> None:
     ended = command("check", "-", stdin=text)
     assert (ended.exit_code, ended.stderr) == (1, "")
     assert "standard input: CSV, 3 rows: 1 to send, 1 invalid, 1 duplicate" in ended.stdout
-    assert re.search(r"^  row 2, line 3: .*image_id is missing \(invalid\)$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^  row 2, line 3: .*image_id: is missing \(invalid\)$", ended.stdout, re.MULTILINE)
     assert "  row 3, line 4: the same as row 1 (duplicate)\n" in ended.stdout
 
 
