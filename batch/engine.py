@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 1_000
 """Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage."""
 
+_STOPPING = (Kind.DENIED, Kind.NO_SERVICE)
+
 GRACE = 10.0
 """Seconds that requests in flight get to end when a run is stopped."""
 
@@ -55,6 +57,7 @@ class _Task:
         throttled_since: when that request was first throttled, without another answer since.
         in_doubt: whether a write of this row may have been applied unseen.
         sent: requests of this row on the wire so far.
+        in_flight: whether one of them is there now.
         started_at: first of them, seconds since the epoch.
         started: the same, by the loop's clock.
 
@@ -67,6 +70,7 @@ class _Task:
     throttled_since: float | None = None
     in_doubt: bool = False
     sent: int = 0
+    in_flight: bool = False
     started_at: float = 0.0
     started: float = 0.0
 
@@ -88,6 +92,7 @@ class Engine:
         outcomes: rows ended so far, by status.
         requests: requests sent so far.
         stopped: why the run stopped before its end, or None.
+        unsettled: outcomes of rows that the stop cut short, by row: true now, and worth another run.
 
     """
 
@@ -106,6 +111,7 @@ class Engine:
         self.outcomes: Counter[Status] = Counter()
         self.requests = 0
         self.stopped: BatchError | None = None
+        self.unsettled: dict[int, Outcome] = {}
         self._job = job
         self._transport = transport
         self._rate = rate
@@ -121,7 +127,7 @@ class Engine:
         self._waiting: dict[_Task, asyncio.TimerHandle] = {}
         self._unfinished = 0
         self._changed = asyncio.Event()
-        self._aborted = False
+        self._finishing = True
 
     async def run(self, rows: Iterator[Row]) -> None:
         """Take every row to its outcome, or as far as it gets before the run is stopped.
@@ -144,24 +150,36 @@ class Engine:
         for task in (*self._ready, *self._waiting):
             self._abandon(task)
 
-    def stop(self, error: BatchError, *, grace: float = GRACE) -> None:
-        """Take no new rows, let rows that are under way end within `grace` seconds, abort the others.
+    def stop(self, error: BatchError, *, grace: float = GRACE, finish: bool = True) -> None:
+        """Take no new rows, let requests in flight end within `grace` seconds, abort the others.
 
         The first call's error is the one that stands; a later call can only shorten the grace.
+
+        Args:
+            error: why.
+            grace: seconds; 0 aborts at once.
+            finish: whether rows under way may still send what they need to be settled.
+
         """
         if self.stopped is None:
             self.stopped = error
             log.info("stopping: %s", error)
-        if grace > 0:
             self._loop.call_later(grace, self._abort)
-            for worker, task in self._workers.items():
-                if task is None or not task.sent:
-                    worker.cancel()
-        else:
+        if grace <= 0:
             self._abort()
+            return
+        self._finishing = self._finishing and finish
+        for waiting in [each for each in self._waiting if each.in_doubt]:
+            self._waiting.pop(waiting).cancel()
+            self._ready.append(waiting)
+        for worker, task in self._workers.items():
+            under_way = task is not None and (task.in_flight or (self._finishing and task.sent))
+            if task is not None and not under_way and worker is not asyncio.current_task():
+                worker.cancel()
+        self._changed.set()
 
     def _abort(self) -> None:
-        self._aborted = True
+        self._finishing = False
         for worker in self._workers:
             if worker is not asyncio.current_task():
                 worker.cancel()
@@ -205,6 +223,10 @@ class Engine:
                 return None
             self._changed.clear()
             await self._changed.wait()
+        while self._ready and self._finishing:
+            if (task := self._ready.popleft()).in_doubt:
+                return task
+            self._abandon(task)
         return None
 
     async def _advance(self, task: _Task) -> None:
@@ -222,9 +244,9 @@ class Engine:
             try:
                 task.request = task.conversation.send(Answer(verdict, response, task.in_doubt))
             except StopIteration as end:
-                self._finish(task, end.value)
+                self._finish(task, end.value, settled=verdict.kind not in _STOPPING)
                 return
-            if self._aborted:
+            if not self._finishing:
                 self._abandon(task)
                 return
             task.attempts = 0
@@ -241,6 +263,7 @@ class Engine:
         task.sent += 1
         self.requests += 1
         response = None
+        task.in_flight = True
         try:
             response = await self._transport.send(request)
         except TransportError as error:
@@ -250,7 +273,9 @@ class Engine:
             raise
         else:
             verdict = self._job.classify(response)
-        log.debug("row %d: %s %s: %s", task.row, request.method, request.url, verdict)
+        finally:
+            task.in_flight = False
+        log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
         self._note(task, verdict, pace, sent_at, answered=response is not None)
         return verdict, response
 
@@ -269,9 +294,9 @@ class Engine:
             task.throttled_since = None
             task.attempts += 1
         if verdict.kind is Kind.DENIED:
-            self.stop(DeniedError(_told(verdict)), grace=0)
+            self.stop(DeniedError(_told(verdict)), finish=False)
         elif verdict.kind is Kind.NO_SERVICE:
-            self.stop(ServiceUnavailableError(_told(verdict)), grace=0)
+            self.stop(ServiceUnavailableError(_told(verdict)), finish=False)
 
     def _wait_after(self, task: _Task, verdict: Verdict) -> float | None:
         throttled_for = 0.0
@@ -298,19 +323,21 @@ class Engine:
         self._changed.set()
 
     def _abandon(self, task: _Task) -> None:
-        """Let go of a row when the run stops. Without a recorded outcome it stays pending."""
+        """Let go of a row when the run stops. Without an outcome it stays pending."""
         task.conversation.close()
         if task.in_doubt:
-            self._finish(task, Result(Status.UNCONFIRMED, "interrupted"))
+            self._finish(task, Result(Status.UNCONFIRMED, "interrupted"), settled=False)
         else:
             self._unfinished -= 1
 
-    def _finish(self, task: _Task, result: Result) -> None:
+    def _finish(self, task: _Task, result: Result, *, settled: bool) -> None:
         duration = self._loop.time() - task.started
         finished_at = task.started_at + duration
-        self._record(
-            task.row, Outcome(result, task.sent, task.started_at, finished_at, round(duration * 1000))
-        )
+        outcome = Outcome(result, task.sent, task.started_at, finished_at, round(duration * 1000))
+        if settled:
+            self._record(task.row, outcome)
+        else:
+            self.unsettled[task.row] = outcome
         self.outcomes[result.status] += 1
         self._unfinished -= 1
         if not self._unfinished:
@@ -318,5 +345,5 @@ class Engine:
 
 
 def _told(verdict: Verdict) -> str:
-    said = " ".join(filter(None, (verdict.code, verdict.message))) or verdict.reason
+    said = " ".join(filter(None, (verdict.code, verdict.message))) or verdict.reason or verdict.kind.value
     return f"the service answered: {said}"

@@ -182,7 +182,10 @@ class Journal:
             type(row) is int
             and 0 < row <= len(self._offsets)
             and entry.keys() >= _FIELDS
+            and isinstance(entry["outcome"], str)
             and entry["outcome"] in _STATUSES
+            and all(isinstance(entry[field], str) for field in _TEXTS)
+            and all(isinstance(entry[field], int | float | None) for field in _NUMBERS)
         )
 
     def _check(self, header: dict[str, Any], identity: Identity) -> None:
@@ -258,10 +261,9 @@ def _holder(file: int) -> str:
     return ""
 
 
-_FIELDS = frozenset(
-    {"outcome", "reason", "http_status", "error_code", "error_message", "request_id"}
-    | {"attempts", "started_at", "finished_at", "duration_ms"}
-)
+_TEXTS = frozenset({"reason", "error_code", "error_message", "request_id"})
+_NUMBERS = frozenset({"http_status", "attempts", "started_at", "finished_at", "duration_ms"})
+_FIELDS = {"outcome"} | _TEXTS | _NUMBERS
 _STATUSES = frozenset(Status)
 
 

@@ -49,6 +49,7 @@ class Preflight:
         duplicate: number of rows that would do the same as an earlier one.
         marks: for each row `SEND`, `INVALID` or `DUPLICATE`.
         findings: the first rows that will not be sent.
+        first_invalid: the first row that cannot be used, or None.
 
     """
 
@@ -58,6 +59,7 @@ class Preflight:
     duplicate: int
     marks: bytearray
     findings: Sequence[Finding]
+    first_invalid: Finding | None
     _repeats: "array[int]" = field(repr=False)
     _firsts: "array[int]" = field(repr=False)
 
@@ -131,6 +133,7 @@ def preflight(source: Source, job: Job[Item]) -> Preflight:
         duplicate=marks.count(DUPLICATE),
         marks=marks,
         findings=sorted(findings)[:_FINDINGS_SHOWN],
+        first_invalid=next((each for each in findings if each.status is Status.INVALID), None),
         _repeats=repeats,
         _firsts=firsts,
     )

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -95,7 +94,6 @@ class ReportWriter:
             raise _unwritable(path, error) from error
         # newline="" is csv's own wish; the writers end their lines themselves.
         self._file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115 - closed in __exit__
-        os.chmod(descriptor, 0o666 & ~_umask())
         self._form = _FORMS[form](self._file, columns)
 
     def __enter__(self) -> Self:
@@ -283,14 +281,13 @@ def _json_text(value: Any) -> str:
 
 
 def _temporary(path: Path) -> tuple[int, str]:
-    return tempfile.mkstemp(".tmp", f".{path.name}.", path.parent)
+    """Open the file beside a report's place; one that a killed run left there is used again."""
+    name = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with contextlib.suppress(FileNotFoundError):
+        os.fchmod(descriptor, path.stat().st_mode & 0o777)  # as private as the report that it replaces
+    return descriptor, str(name)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(f"{path}: cannot be written: {error.strerror or error}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

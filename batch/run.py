@@ -108,7 +108,8 @@ class Run:
             check_writable(settings.failures)
         checked = preflight(source, job)
         if settings.strict and checked.invalid:
-            first = next(finding for finding in checked.findings if finding.status is Status.INVALID)
+            first = checked.first_invalid
+            assert first is not None
             raise InputUnusableError(
                 f"{source.name}: {counted(checked.invalid, 'row')} of {checked.total:,} invalid, so nothing "
                 f"was sent (--strict); the first: row {first.row}, {first.message}"
@@ -117,6 +118,8 @@ class Run:
 
     def execute(self, connect: Connect, watch: Watch) -> RunEnd:
         """Take every row to its outcome and write them all, in input order, to the report.
+
+        A run that stops before its end keeps its journal: the next run of the same input continues there.
 
         Raises:
             BusyError: another run is at work on this report.
@@ -127,18 +130,22 @@ class Run:
         """
         report, failures = self.settings.report, self.settings.failures
         identity = Identity(self.job.name, self.source.sha256, self.settings.target)
-        path = report.with_name(f"{report.name}.journal")
-        with Journal(path, identity, self.checked.total, restart=self.settings.restart) as journal:
-            stopped = asyncio.run(self._send(journal, connect, watch))
+        with Journal(
+            journal_path(report), identity, self.checked.total, restart=self.settings.restart
+        ) as journal:
+            stopped, unsettled = asyncio.run(self._send(journal, connect, watch))
             if isinstance(stopped, OutputError):
                 raise stopped
             if isinstance(stopped, InterruptedRunError) and stopped.at_once:
                 raise stopped
-            summary = self._write_reports(journal)
-            journal.remove()
+            summary = self._write_reports(journal, unsettled)
+            if not stopped:
+                journal.remove()
         return RunEnd(summary, stopped, report, failures if summary.not_through else None)
 
-    async def _send(self, journal: Journal, connect: Connect, watch: Watch) -> BatchError | None:
+    async def _send(
+        self, journal: Journal, connect: Connect, watch: Watch
+    ) -> tuple[BatchError | None, dict[int, Outcome]]:
         settings = self.settings
         async with connect() as transport:
             engine = Engine(
@@ -154,7 +161,8 @@ class Run:
                 await engine.run(self._to_send(journal))
                 await journal.flush()
         # Whatever else stopped the run, without its outcomes on disk no report can be written.
-        return _not_kept(journal, journal.failure) if journal.failure else engine.stopped
+        stopped = _not_kept(journal, journal.failure) if journal.failure else engine.stopped
+        return stopped, engine.unsettled
 
     def _to_send(self, journal: Journal) -> Iterator[Row]:
         marks = self.checked.marks
@@ -162,7 +170,7 @@ class Run:
             if marks[row.number - 1] == SEND and row.number not in journal:
                 yield row
 
-    def _write_reports(self, journal: Journal) -> Summary:
+    def _write_reports(self, journal: Journal, unsettled: dict[int, Outcome]) -> Summary:
         columns, name = self.source.columns, self.job.name
         summary = Summary(name)
         with ExitStack() as files:
@@ -171,11 +179,14 @@ class Run:
             if self.settings.failures:
                 failures = files.enter_context(ReportWriter(self.settings.failures, name, columns))
             for row in self.source.rows():
-                outcome = journal.outcome(row.number) or self._unsent(row)
+                outcome = journal.outcome(row.number) or unsettled.get(row.number) or self._unsent(row)
                 result = outcome.result
-                report.write(row.number, row.values, outcome)
+                # The cells of a row of the wrong width may stand under the wrong names: a later run that
+                # reads them from here must not take them for a sound row.
+                values = () if row.problem else row.values
+                report.write(row.number, values, outcome)
                 if failures and not result.status.is_through:
-                    failures.write(row.number, row.values, outcome)
+                    failures.write(row.number, values, outcome)
                 times = timestamp(outcome.started_at) or "", timestamp(outcome.finished_at) or ""
                 summary.add(result.status, result.reason, outcome.attempts, *times)
             report.commit()
@@ -195,6 +206,11 @@ class Run:
             message = f"the same as row {self.checked.first_of(row.number)}"
             return Outcome(Result(Status.DUPLICATE, "duplicate_row", error_message=message))
         return Outcome(Result(Status.PENDING, "not_sent"))
+
+
+def journal_path(report: Path) -> Path:
+    """Return the place of a report's journal."""
+    return report.with_name(f"{report.name}.journal")
 
 
 def _not_kept(journal: Journal, error: OSError) -> OutputError:

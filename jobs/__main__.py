@@ -1,5 +1,7 @@
 """`fpga-batch`, also as `python -m jobs`."""
 
+import errno
+import io
 import logging
 import os
 import signal
@@ -7,16 +9,22 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from batch.errors import BatchError, InterruptedRunError
+from batch.errors import BatchError, InterruptedRunError, OutputError
 
 
-def main() -> NoReturn:
+def main() -> NoReturn:  # noqa: C901 - one arm for each way to end
     """Run the command line and leave with the exit code that the outcome has."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     try:
         from jobs.cli import app  # noqa: PLC0415 - inside, so that a signal during the import is handled too
 
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a locale may not know a file's letters
         app()
     except BatchError as error:
         _say(f"fpga-batch: {error}")
@@ -25,6 +33,11 @@ def main() -> NoReturn:
         # Whoever read standard output went away; Python would complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _say(f"fpga-batch: standard output cannot be written: {error.strerror}")
+        sys.exit(OutputError.exit_code)
     except Exception as error:
         logging.getLogger("jobs").debug("unexpected", exc_info=True)
         _say(f"fpga-batch: unexpected {type(error).__name__}: {error}")

@@ -81,7 +81,8 @@ def _run_command(name: str) -> Callable[..., None]:
         )
         end = execute(JOBS[name], options, credentials.from_environment())
         if end:
-            tell(end, quiet=quiet, command=["fpga-batch", *sys.argv[1:]])
+            again = ["fpga-batch", *sys.argv[1:]] if pairs != "-" else []
+            tell(end, quiet=quiet, command=again)
             raise typer.Exit(end.exit_code)
 
     return command

@@ -185,7 +185,9 @@ def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
     code, text = _without_gateway(error.code), error.message.lower()
     if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
         pause = _pause(response, error)
-        return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=success, pause=pause)
+        # The documented code says that it was not done; a success that only talks of limits does not.
+        unsure = success and code not in _THROTTLED
+        return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=unsure, pause=pause)
     if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
         return Verdict(Kind.DONE, maybe_applied=True)

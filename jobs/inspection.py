@@ -1,6 +1,8 @@
 """What can be said about a file of pairs before anything is sent, offline."""
 
+from array import array
 from collections import Counter
+from collections.abc import Iterator
 
 from batch.pace import Rate
 from batch.preflight import SEND, Preflight, preflight
@@ -48,15 +50,21 @@ def described(source: Source, checked: Preflight) -> str:
 
 def _crowded(source: Source, job: Associate, checked: Preflight) -> list[str]:
     """Name the ECS images with more pairs than an image takes: some of those are sure to fail."""
-    pairs: Counter[str] = Counter(
-        job.parse(row.cells).image_id for row in source.rows() if checked.marks[row.number - 1] == SEND
-    )
-    crowded = [(image, count) for image, count in pairs.most_common() if count > IMAGE_LIMIT]
-    if not crowded:
+
+    def images() -> Iterator[str]:
+        for row in source.rows():
+            if checked.marks[row.number - 1] == SEND:
+                yield job.parse(row.cells).image_id
+
+    hashes = sorted(array("q", map(hash, images())))
+    often = {one for one, later in zip(hashes, hashes[IMAGE_LIMIT:], strict=False) if one == later}
+    if not often:
         return []
+    counts = Counter(image for image in images() if hash(image) in often)
+    crowded = [(image, count) for image, count in counts.most_common() if count > IMAGE_LIMIT]
     surplus = sum(count - IMAGE_LIMIT for _, count in crowded)
-    images, rows = counted(len(crowded), "ECS image"), counted(surplus, "row")
-    lines = [f"{images} with more than the {IMAGE_LIMIT} FPGA images that one takes: {rows} too many"]
+    full, rows = counted(len(crowded), "ECS image"), counted(surplus, "row")
+    lines = [f"{full} with more than the {IMAGE_LIMIT} FPGA images that one takes: {rows} too many"]
     lines += [f"  {image}: {count:,} pairs" for image, count in crowded[:_MOST_SHOWN]]
     if len(crowded) > _MOST_SHOWN:
         lines.append(f"  and {len(crowded) - _MOST_SHOWN:,} more")

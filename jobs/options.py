@@ -20,7 +20,8 @@ def _option(flags: str, text: str, **more: Any) -> Any:
     """Declare an option `--some-name` that `FPGA_BATCH_SOME_NAME` sets as well."""
     names = flags.split()
     variable = "FPGA_BATCH_" + names[0].partition("/")[0].lstrip("-").upper().replace("-", "_")
-    return typer.Option(*names, envvar=[variable, *more.pop("also", ())], help=text, **more)
+    also = more.pop("also", None)
+    return typer.Option(*names, envvar=[variable, also] if also else variable, help=text, **more)
 
 
 Pairs = Annotated[
@@ -45,7 +46,7 @@ Endpoint = Annotated[
 ]
 Region = Annotated[
     str | None,
-    _option("--region", "Region, as cn-north-1 or eu-de.", metavar="NAME", also=["OS_REGION_NAME"]),
+    _option("--region", "Region, as cn-north-1 or eu-de.", metavar="NAME", also="OS_REGION_NAME"),
 ]
 CloudDomain = Annotated[
     str | None,
@@ -56,7 +57,7 @@ CloudDomain = Annotated[
     ),
 ]
 ProjectId = Annotated[
-    str | None, _option("--project-id", "Project of the images.", metavar="ID", also=["OS_PROJECT_ID"])
+    str | None, _option("--project-id", "Project of the images.", metavar="ID", also="OS_PROJECT_ID")
 ]
 RateText = Annotated[
     str,

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from batch.errors import ConfigurationError, InputUnusableError, UsageError
+from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, UsageError
 from jobs.sandbox import Catalogue, Faults, Sandbox, parse_rate_limit, serve
 
 
@@ -25,6 +25,7 @@ def serve_until_stopped(
 
     Raises:
         UsageError: a fault or rate limit is not understood.
+        InputMissingError: the catalogue is not there.
         InputUnusableError: the catalogue is not understood.
         ConfigurationError: the address cannot be listened on.
 
@@ -34,6 +35,8 @@ def serve_until_stopped(
         drawn = Faults.parse(faults, latency=latency, rate_limit=limit, retry_after=retry_after)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if catalogue and not catalogue.exists():
+        raise InputMissingError(f"{catalogue}: no such file")
     try:
         declared = Catalogue.load(catalogue) if catalogue else None
     except ValueError as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 from batch import progress
@@ -20,7 +21,7 @@ from batch.pace import parse_rate
 from batch.preflight import Preflight
 from batch.report import REPORT_COLUMNS
 from batch.retry import RetryPolicy
-from batch.run import Connect, Run, RunEnd, RunSettings
+from batch.run import Connect, Run, RunEnd, RunSettings, journal_path
 from batch.source import Format, open_source
 from batch.summary import counted, duration
 from batch.transport import Authorize, HttpTransport
@@ -128,9 +129,10 @@ def default_report(pairs: str) -> Path:
 
 def _settings(options: Options, where: Site, folder: Path | None) -> RunSettings:
     report = options.report or (folder / "report.csv" if folder else default_report(options.pairs))
-    files = [Path(options.pairs), report, *([options.failures] if options.failures else [])]
-    if len({file.absolute() for file in files}) < len(files):
-        raise UsageError("input, report and failures file must be different files")
+    files = [Path(options.pairs), report, journal_path(report)]
+    files += [options.failures] if options.failures else []
+    if any(_is_same(one, other) for one, other in combinations(files, 2)):
+        raise UsageError("input, report, its journal and the failures file must be different files")
     return RunSettings(
         report=report,
         failures=options.failures,
@@ -141,6 +143,13 @@ def _settings(options: Options, where: Site, folder: Path | None) -> RunSettings
         strict=options.strict,
         restart=options.restart,
     )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one is not there yet
+        return one.resolve() == other.resolve()
 
 
 def _connection(options: Options, authorize: Authorize) -> Connect:
@@ -156,7 +165,10 @@ def _connection(options: Options, authorize: Authorize) -> Connect:
 def _watch(engine: Engine, rows: int, options: Options) -> Iterator[None]:
     """Turn signals into stops, and show progress, while the engine runs."""
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # A signal that is ignored, as under nohup, stays ignored.
+    before = {
+        number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
 
     def stop(number: int) -> None:
         if engine.stopped is None:
@@ -171,7 +183,7 @@ def _watch(engine: Engine, rows: int, options: Options) -> Iterator[None]:
                 engine.stopped.at_once = True
             engine.stop(engine.stopped, grace=0)
 
-    for number in _SIGNALS:
+    for number in before:
         loop.add_signal_handler(number, stop, number)
     try:
         wanted = options.progress

@@ -382,7 +382,7 @@ def test_input_report_and_failures_in_one_file_are_refused(
             ["--report", "out.csv", "--failures", "out.csv"],
         )
     ):
-        assert_refused(ended, 2, "input, report and failures file must be different files")
+        assert_refused(ended, 2, "must be different files")
     assert (tmp_path / "pairs.csv").read_text() == GOOD
     assert_nothing_happened(sandbox, tmp_path, "pairs.csv")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Ended, WatchedSandbox, answering
+from conftest import PATIENCE, Ended, WatchedSandbox, answering, arguments, environment
 from support import PROJECT, fpga, image
 
 from jobs.sandbox import Faults
@@ -373,6 +373,11 @@ def test_refused_credentials_stop_the_run_after_one_request(command: Command, tm
     assert (first["http_status"], first["error_code"], first["request_id"]) == ("401", "APIGW.0301", "r-1")
     assert (first["outcome"], first["reason"]) == ("failed", "denied")
     assert [(row["outcome"], row["attempts"]) for row in others] == [("pending", "0")] * 2
+
+    with answering(204) as service:
+        again = command("associate", "pairs.csv", "--restart", service=service.url)
+    assert again.exit_code == 0
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * 3
     assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
 
 
@@ -402,8 +407,8 @@ def test_a_redirect_is_never_followed(command: Command, sandbox: WatchedSandbox,
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_with_a_whole_report(
-    start: Start, sandbox: WatchedSandbox, tmp_path: Path, number: int, exit_code: int
+def test_a_signal_ends_a_run_with_a_whole_report_and_the_same_command_goes_on(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path, number: int, exit_code: int
 ) -> None:
     count = 20
     write_pairs(tmp_path / "pairs.csv", *range(count))
@@ -421,6 +426,12 @@ def test_a_signal_ends_a_run_with_a_whole_report(
     done = sandbox.requests
     assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * done + ["pending"] * (count - done)
     assert 1 <= done < count
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv", "pairs.report.csv.journal"]
+
+    sandbox.faults = Faults()
+    assert command("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert sandbox.requests == count
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * count
     assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
 
 
@@ -499,3 +510,88 @@ def test_an_unknown_command_is_wrong_usage(command: Command) -> None:
     ended = command("asociate", "pairs.csv")
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert "No such command 'asociate'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("pairs", "report", "failures"),
+    [
+        ("pairs.csv", "sub/../pairs.csv", None),
+        ("link.csv", "pairs.csv", None),
+        ("pairs.csv", "out.csv", "sub/../out.csv"),
+        ("out.csv.journal", "out.csv", None),
+    ],
+)
+def test_one_file_by_two_names_is_refused_and_nothing_is_touched(
+    command: Command,
+    sandbox: WatchedSandbox,
+    tmp_path: Path,
+    pairs: str,
+    report: str,
+    failures: str | None,
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    write_pairs(tmp_path / "out.csv.journal", 1)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.csv").symlink_to("pairs.csv")
+    before = (tmp_path / "pairs.csv").read_bytes()
+    more = ("--failures", failures) if failures else ()
+    ended = command(
+        "associate", pairs, "--format", "csv", "--report", report, "--restart", *more, service=sandbox.url
+    )
+    assert ended.exit_code == 2
+    assert (tmp_path / "pairs.csv").read_bytes() == (tmp_path / "out.csv.journal").read_bytes() == before
+    assert sandbox.requests == 0
+
+
+def test_strict_names_the_first_invalid_row_behind_many_duplicates(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    rows = "\n".join([pair(1)] * 30)
+    (tmp_path / "pairs.csv").write_text(f"{HEADER}{rows}\nx,y\n")
+    ended = command("associate", "pairs.csv", "--strict", service=sandbox.url)
+    assert ended.exit_code == 65
+    assert "row 31, line 32: fpga_image_id: 'x'" in ended.stderr
+
+
+def test_a_row_of_the_wrong_width_stays_invalid_in_the_failures_file(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.csv").write_text(f"{HEADER}{pair(1)},surplus\n")
+    command("associate", "pairs.csv", "--failures", "left.csv", service=sandbox.url)
+    assert command("associate", "left.csv", service=sandbox.url).exit_code == 1
+    assert outcomes(tmp_path / "left.report.csv") == ["invalid"]
+    assert sandbox.requests == 0
+
+
+def test_an_ignored_hangup_stays_ignored_as_under_nohup(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1, 2, 3)
+    sandbox.faults = Faults(latency=0.2)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start("associate", "pairs.csv", "--concurrency", "1", service=sandbox.url)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    sandbox.await_request()
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * 3
+
+
+def test_a_full_standard_output_is_no_bug(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            arguments("check", "pairs.csv"),
+            cwd=tmp_path,
+            env=environment(tmp_path, None, {}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+            encoding="utf-8",
+        )
+    assert ended.returncode == 74
+    assert "standard output cannot be written" in ended.stderr

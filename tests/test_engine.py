@@ -110,9 +110,14 @@ class Run:
 
     @property
     def results(self) -> dict[int, Result]:
-        results = {row: outcome.result for row, outcome in self.recorded}
-        assert len(results) == len(self.recorded), "a row was recorded twice"
+        ended = [*self.recorded, *self.engine.unsettled.items()]
+        results = {row: outcome.result for row, outcome in ended}
+        assert len(results) == len(ended), "a row has two outcomes"
         return results
+
+    @property
+    def settled(self) -> list[int]:
+        return [row for row, _ in self.recorded]
 
     @property
     def methods(self) -> str:
@@ -277,10 +282,32 @@ def test_a_stop_reads_back_a_row_in_doubt_while_there_is_time() -> None:
     assert run.results == {1: Result(Status.SUCCEEDED)}
 
 
-def test_a_stop_calls_a_row_that_waits_in_doubt_unconfirmed() -> None:
+def test_a_stop_settles_a_row_that_waits_in_doubt_while_there_is_time() -> None:
     policy = RetryPolicy(first_wait=100)
-    run = Run(LOST, takes=0.1, policy=policy).go(stop_after=1.0, error=stop_request())
+    run = Run(LOST, NO, FOUND, takes=0.1, policy=policy).go(stop_after=1.0, error=stop_request())
+    assert run.methods == "POST POST GET"
+    assert run.results == {1: Result(Status.SUCCEEDED)}
+    assert run.took == pytest.approx(1.2, abs=0.01)
+
+
+def test_a_stop_calls_a_row_in_doubt_unconfirmed_when_the_time_is_over() -> None:
+    policy = RetryPolicy(first_wait=100)
+    run = Run(LOST, NO, FOUND, takes=8.0, policy=policy).go(stop_after=9.0, error=stop_request())
     assert run.results == {1: Result(Status.UNCONFIRMED, "interrupted")}
+
+
+def test_an_outcome_that_the_stop_cut_short_is_not_recorded_as_settled() -> None:
+    run = Run(*[OK] * 9, rows=9, concurrency=4, takes=60.0).go(stop_after=1.5, error=stop_request(), grace=0)
+    assert run.settled == []
+    run = Run(OK, DENIED, rows=5).go()
+    assert run.settled == [1]
+
+
+def test_requests_in_flight_when_the_credentials_are_refused_are_awaited() -> None:
+    run = Run(DENIED, OK, NO, OK, *[OK] * 50, rows=50, concurrency=4, takes=1.0).go()
+    assert len(run.script.requests) == 4
+    statuses = sorted(result.status for result in run.results.values())
+    assert statuses == [Status.FAILED, Status.FAILED, Status.SUCCEEDED, Status.SUCCEEDED]
 
 
 def test_the_first_reason_to_stop_is_the_one_that_stands() -> None:

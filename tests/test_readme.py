@@ -77,7 +77,8 @@ def test_every_option_can_be_set_by_its_environment_variable() -> None:
         for each in COMMANDS[command].params:
             if each.param_type_name == "option" and "--help" not in each.opts:
                 longest = max(each.opts, key=len)
-                assert each.envvar[0] == "FPGA_BATCH_" + longest.lstrip("-").upper().replace("-", "_")
+                first = each.envvar if isinstance(each.envvar, str) else each.envvar[0]
+                assert first == "FPGA_BATCH_" + longest.lstrip("-").upper().replace("-", "_")
 
 
 def test_every_fault_is_described_and_no_other() -> None:
