@@ -49,8 +49,14 @@ def demonstrate(folder: Path) -> None:
         options = Options(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
         end = execute(JOBS["associate"], options, lambda _request: {"X-Auth-Token": "demo"})
     assert end is not None
+    assert end.report is not None
+    sys.stderr.write("from the report:\n")
+    with end.report.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["reason"]:
+                sys.stderr.write("  {row:>2} {outcome}, {reason}: {error_message}\n".format(**row))
+    sys.stderr.write(f"\nsample: {pairs}\n")
     tell(end, quiet=False, command=())
-    sys.stderr.write(f"sample: {pairs}\n")
 
 
 @contextmanager

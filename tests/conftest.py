@@ -13,10 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from support import PROJECT
 
 from jobs.sandbox import Call, Reply, Sandbox, Withheld, serve
+
+# How long an example takes says more of the machine than of the program.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 PATIENCE = 30
 """Seconds after which a command, or something a test waits for, counts as hung."""

@@ -595,3 +595,30 @@ def test_a_full_standard_output_is_no_bug(tmp_path: Path) -> None:
         )
     assert ended.returncode == 74
     assert "standard output cannot be written" in ended.stderr
+
+
+def test_a_killed_run_goes_on_with_the_same_command(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    count = 60
+    write_pairs(tmp_path / "pairs.csv", *range(count))
+    sandbox.faults = Faults(latency=0.05)
+    process = start("associate", "pairs.csv", "--concurrency", "4", service=sandbox.url)
+    for _ in range(40):
+        sandbox.await_request()
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv.journal"]
+    kept = len((tmp_path / "pairs.report.csv.journal").read_text().splitlines()) - 2
+    asked = sandbox.requests
+
+    sandbox.faults = Faults()
+    assert command("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    report = table(tmp_path / "pairs.report.csv")
+    assert [int(row["row"]) for row in report] == list(range(1, count + 1))
+    assert {row["outcome"] for row in report} <= {"succeeded", "unchanged"}
+    assert len(sandbox.associations) == count
+    assert 0 < kept < count
+    # A row that was sent and not kept is asked for a second time and read back; one that was kept never.
+    assert sandbox.requests - asked <= 2 * (count - kept)
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
