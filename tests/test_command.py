@@ -622,3 +622,23 @@ def test_a_killed_run_goes_on_with_the_same_command(
     # A row that was sent and not kept is asked for a second time and read back; one that was kept never.
     assert sandbox.requests - asked <= 2 * (count - kept)
     assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_verbose_run_logs_each_retry_in_the_form_asked_for(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path, form: str
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    sandbox.faults = Faults(error_before=1.0)
+    ended = command(
+        *("associate", "pairs.csv", "-v", "--log-format", form, "--max-attempts", "2"), service=sandbox.url
+    )
+    logged = [line for line in ended.stderr.splitlines() if "attempt 1" in line]
+    assert len(logged) == 2  # the association, and reading it back
+    if form == "json":
+        entry = json.loads(logged[0])
+        assert list(entry) == ["time", "level", "message"]
+        assert entry["level"] == "info"
+        assert entry["message"].startswith("row 1: server_error: attempt 1, the next in ")
+    else:
+        assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z INFO row 1: server_error: attempt 1, ", logged[0])
