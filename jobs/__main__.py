@@ -11,8 +11,10 @@ from typing import NoReturn
 
 from batch.errors import BatchError, InterruptedRunError, OutputError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-def main() -> NoReturn:  # noqa: C901 - one arm for each way to end
+
+def main() -> NoReturn:
     """Run the command line and leave with the exit code that the outcome has."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
@@ -33,12 +35,10 @@ def main() -> NoReturn:  # noqa: C901 - one arm for each way to end
         # Whoever read standard output went away; Python would complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        _say(f"fpga-batch: standard output cannot be written: {error.strerror}")
-        sys.exit(OutputError.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _say(f"fpga-batch: standard output cannot be written: {error.strerror}")
+            sys.exit(OutputError.exit_code)
         logging.getLogger("jobs").debug("unexpected", exc_info=True)
         _say(f"fpga-batch: unexpected {type(error).__name__}: {error}")
         _say("This is a bug: please report it, with the output of the same command with -vv.")

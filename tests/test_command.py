@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -642,3 +643,24 @@ def test_a_verbose_run_logs_each_retry_in_the_form_asked_for(
         assert entry["message"].startswith("row 1: server_error: attempt 1, the next in ")
     else:
         assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z INFO row 1: server_error: attempt 1, ", logged[0])
+
+
+def test_an_unexpected_error_of_the_system_is_called_a_bug_without_a_traceback(tmp_path: Path) -> None:
+    program = (
+        "import sys, jobs.cli, jobs.__main__ as main\n"
+        "def broken(): raise OSError(5, 'Input/output error')\n"
+        "jobs.cli.app = broken\n"
+        "main.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(tmp_path, None, {}),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        encoding="utf-8",
+    )
+    assert ended.returncode == 70
+    assert "please report it" in ended.stderr
+    assert "Traceback" not in ended.stderr
