@@ -10,15 +10,23 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from batch.errors import BatchError, DeniedError, InternalError, ServiceUnavailableError
+from batch.errors import (
+    BatchError,
+    DeniedError,
+    InternalError,
+    ServiceUnavailableError,
+    StoppedEarlyError,
+)
+from batch.halt import NO_LIMITS, Limits
 from batch.job import Conversation, Job
 from batch.model import Answer, Kind, Outcome, Request, Response, Result, Row, Status, Verdict
 from batch.pace import Pace, Rate
 from batch.retry import RetryPolicy, next_wait
+from batch.summary import counted, duration
 from batch.transport import TransportError
 
 log = logging.getLogger(__name__)
@@ -56,6 +64,7 @@ class _Task:
         attempts: attempts of that request, throttled ones not counted.
         throttled_since: when that request was first throttled, without another answer since.
         in_doubt: whether a write of this row may have been applied unseen.
+        begun: whether a write has been announced.
         sent: requests of this row on the wire so far.
         in_flight: whether one of them is there now.
         started_at: first of them, seconds since the epoch.
@@ -69,6 +78,7 @@ class _Task:
     attempts: int = 0
     throttled_since: float | None = None
     in_doubt: bool = False
+    begun: bool = False
     sent: int = 0
     in_flight: bool = False
     started_at: float = 0.0
@@ -84,13 +94,17 @@ class Engine:
         rate: requests that a scope may send.
         concurrency: requests in flight at most.
         policy: when to try again.
+        limits: when to stop before the end.
+        begin: told of each row before the first request that is meant to change something is sent for it.
         record: takes each outcome with its row's number, as it happens.
+        in_doubt: rows that an earlier run may have had an effect on unseen.
         draw: random numbers in [0, 1).
         clock: seconds since the epoch, for the report's times.
 
     Attributes:
         outcomes: rows ended so far, by status.
         requests: requests sent so far.
+        throttled: how often all had to pause so far.
         stopped: why the run stopped before its end, or None.
         unsettled: outcomes of rows that the stop cut short, by row: true now, and worth another run.
 
@@ -105,11 +119,15 @@ class Engine:
         concurrency: int,
         policy: RetryPolicy,
         record: Callable[[int, Outcome], None],
+        begin: Callable[[int], None] = lambda _row: None,
+        limits: Limits = NO_LIMITS,
+        in_doubt: Container[int] = (),
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.outcomes: Counter[Status] = Counter()
         self.requests = 0
+        self.throttled = 0
         self.stopped: BatchError | None = None
         self.unsettled: dict[int, Outcome] = {}
         self._job = job
@@ -117,7 +135,10 @@ class Engine:
         self._rate = rate
         self._concurrency = concurrency
         self._policy = policy
+        self._limits = limits
+        self._begin = begin
         self._record = record
+        self._in_doubt = in_doubt
         self._draw = draw
         self._clock = clock
         self._rows: Iterator[Row] = iter(())
@@ -129,6 +150,11 @@ class Engine:
         self._changed = asyncio.Event()
         self._finishing = True
 
+    @property
+    def down(self) -> bool:
+        """Whether the service is down now, in one of the places at least."""
+        return any(pace.outage.since is not None for pace in self._paces.values())
+
     async def run(self, rows: Iterator[Row]) -> None:
         """Take every row to its outcome, or as far as it gets before the run is stopped.
 
@@ -138,6 +164,10 @@ class Engine:
         self._rows = rows
         self._loop = asyncio.get_running_loop()
         self._workers = {self._loop.create_task(self._work()): None for _ in range(self._concurrency)}
+        deadline = None
+        if (longest := self._limits.max_duration) is not None:
+            end = StoppedEarlyError(f"stopped after {duration(longest)}, as --max-duration says")
+            deadline = self._loop.call_later(longest, self.stop, end)
         try:
             await asyncio.wait(self._workers)
         except asyncio.CancelledError:
@@ -145,6 +175,9 @@ class Engine:
                 worker.cancel()
             await asyncio.wait(self._workers)
             raise
+        finally:
+            if deadline:
+                deadline.cancel()
         for timer in self._waiting.values():
             timer.cancel()
         for task in (*self._ready, *self._waiting):
@@ -218,7 +251,9 @@ class Engine:
             if len(self._waiting) < MOST_WAITING and (row := next(self._rows, None)) is not None:
                 conversation = self._job.conversation(self._job.parse(row.cells))
                 self._unfinished += 1
-                return _Task(row.number, conversation, next(conversation))
+                return _Task(
+                    row.number, conversation, next(conversation), in_doubt=row.number in self._in_doubt
+                )
             if not self._unfinished:
                 return None
             self._changed.clear()
@@ -257,6 +292,9 @@ class Engine:
         if pace is None:
             pace = self._paces[request.scope] = Pace(self._rate, self._policy)
         await pace.permit()
+        if request.writes and not task.begun:
+            self._begin(task.row)
+            task.begun = True
         sent_at = self._loop.time()
         if not task.sent:
             task.started, task.started_at = sent_at, self._clock()
@@ -276,27 +314,50 @@ class Engine:
         finally:
             task.in_flight = False
         log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
-        self._note(task, verdict, pace, sent_at, answered=response is not None)
+        if response is None or (response.status >= 500 and verdict.kind is Kind.TRANSIENT):
+            self._note_failure(task, verdict, pace, sent_at)
+        else:
+            self._note_answer(task, verdict, pace, sent_at)
         return verdict, response
 
-    def _note(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float, *, answered: bool) -> None:
-        """Keep what the end of an attempt means for the row, its scope and the run."""
-        if verdict.maybe_applied and task.request.writes:
-            task.in_doubt = True
+    def _note_failure(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
+        """Keep what it means for row and scope that the service did not answer, or only with an error."""
+        task.in_doubt = task.in_doubt or (verdict.maybe_applied and task.request.writes)
+        task.throttled_since = None
+        was_up = pace.outage.since is None
+        task.attempts += pace.outage.failed(sent_at, task.row, reached=verdict.maybe_applied)
+        if (since := pace.outage.since) is None:
+            return
+        if was_up:
+            log.warning(
+                "%s is down (%s): asking now and then until it answers", task.request.scope, _told(verdict)
+            )
+        if self._loop.time() - since >= self._limits.max_outage:
+            lasted = duration(self._loop.time() - since)
+            error = ServiceUnavailableError(
+                f"the service has been down for {lasted}; at last: {_told(verdict)}"
+            )
+            self.stop(error, finish=False)
+
+    def _note_answer(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
+        """Keep what an answer means for the row, its scope and the run."""
+        task.in_doubt = task.in_doubt or (verdict.maybe_applied and task.request.writes)
+        if pace.outage.answered():
+            log.warning("%s answers again", task.request.scope)
         if verdict.kind is Kind.THROTTLED:
             if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
+                self.throttled += 1
                 log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
             task.throttled_since = task.throttled_since or sent_at
             task.attempts += sent_at - task.throttled_since >= self._policy.patience
         else:
-            if answered:
-                pace.answered(sent_at)
+            pace.answered(sent_at)
             task.throttled_since = None
             task.attempts += 1
         if verdict.kind is Kind.DENIED:
-            self.stop(DeniedError(_told(verdict)), finish=False)
+            self.stop(DeniedError(f"the service answered: {_told(verdict)}"), finish=False)
         elif verdict.kind is Kind.NO_SERVICE:
-            self.stop(ServiceUnavailableError(_told(verdict)), finish=False)
+            self.stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
 
     def _wait_after(self, task: _Task, verdict: Verdict) -> float | None:
         throttled_for = 0.0
@@ -342,8 +403,12 @@ class Engine:
         self._unfinished -= 1
         if not self._unfinished:
             self._changed.set()
+        limit = self._limits.max_failures
+        if limit and not self.stopped and not result.status.is_through:
+            failed = self.outcomes[Status.FAILED] + self.outcomes[Status.UNCONFIRMED]
+            if limit.is_reached(failed, self.outcomes.total()):
+                self.stop(StoppedEarlyError(f"{counted(failed, 'row')} failed: --max-failures {limit}"))
 
 
 def _told(verdict: Verdict) -> str:
-    said = " ".join(filter(None, (verdict.code, verdict.message))) or verdict.reason or verdict.kind.value
-    return f"the service answered: {said}"
+    return " ".join(filter(None, (verdict.code, verdict.message))) or verdict.reason or verdict.kind.value

@@ -42,7 +42,13 @@ class OutputError(BatchError):
 
 
 class BusyError(BatchError):
-    """Another run is at work on the same report; or this one stopped early and wants to be run again."""
+    """Another run is at work on the same report."""
+
+    exit_code = 75
+
+
+class StoppedEarlyError(BatchError):
+    """A limit that was set has stopped the run: it wants to be run again later."""
 
     exit_code = 75
 
@@ -72,3 +78,9 @@ class InterruptedRunError(BatchError):
         super().__init__(message)
         self.at_once = False
         self.exit_code = 128 + signal_number
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.at_once:
+            text += "; no report is written, the same command goes on where the journal ends"
+        return text

@@ -26,6 +26,37 @@ class Status(StrEnum):
 _THROUGH = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.DUPLICATE})
 
 
+class Record(NamedTuple):
+    """What a report says of a row beside the input's own columns.
+
+    Attributes:
+        row: number of the row in the input of the first run.
+        status: what became of it.
+        reason: the cause, one word, or empty.
+        http_status: of the last answer, or None.
+        error_code: the service's own.
+        error_message: the service's own, or what is wrong with the row.
+        request_id: of the last answer.
+        attempts: requests sent for it, in all runs.
+        started_at: first attempt, RFC 3339, or None if nothing was sent.
+        finished_at: end of the last attempt, likewise.
+        duration_ms: from the first attempt to the result.
+
+    """
+
+    row: int
+    status: Status
+    reason: str = ""
+    http_status: int | None = None
+    error_code: str = ""
+    error_message: str = ""
+    request_id: str = ""
+    attempts: int = 0
+    started_at: str | None = None
+    finished_at: str | None = None
+    duration_ms: int | None = None
+
+
 class Row(NamedTuple):
     """One row of the input.
 
@@ -36,6 +67,7 @@ class Row(NamedTuple):
         values: the input's own columns in their order, to be carried to the report. In JSON input a
             value is any JSON value; a row may be shorter than the input has columns.
         problem: why the row cannot be used, or empty.
+        earlier: what the report says of it that the row was read from, or None where it is no report's.
 
     """
 
@@ -44,6 +76,12 @@ class Row(NamedTuple):
     cells: tuple[str, ...]
     values: Sequence[Any]
     problem: str = ""
+    earlier: Record | None = None
+
+    @property
+    def label(self) -> int:
+        """The number that reports and messages call the row by: that of the first input it stood in."""
+        return self.earlier.row if self.earlier else self.number
 
 
 @dataclass(frozen=True, slots=True)

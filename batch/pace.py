@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiolimiter import AsyncLimiter
 
 from batch.errors import UsageError
+from batch.outage import Outage
 from batch.retry import RetryPolicy, back_off, hint
 
 _UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
@@ -51,26 +52,41 @@ def parse_rate(text: str) -> Rate:
 
 
 class Pace:
-    """The permits of one scope, shared by all workers."""
+    """The permits of one scope, shared by all workers.
+
+    Attributes:
+        outage: whether the scope's service is down.
+
+    """
 
     def __init__(self, rate: Rate, policy: RetryPolicy) -> None:
         per_second = rate.per_second
         bucket = 1 + per_second * _SLACK
+        self.outage = Outage()
         self._limiter = AsyncLimiter(bucket, bucket / (per_second * (1 - _SLACK - _HEADROOM)))
         self._policy = policy
         self._resume_at = 0.0
         self._throttled = 0
 
     async def permit(self) -> None:
-        """Wait until one more request may leave."""
+        """Wait until one more request may leave. While the service is down only a probe may."""
         loop = asyncio.get_running_loop()
-        while True:
-            while (wait := self._resume_at - loop.time()) > 0:  # noqa: ASYNC110 - the pause may be prolonged
-                await asyncio.sleep(wait)
-            await self._limiter.acquire()
-            if self._resume_at <= loop.time():
-                return
-            # A cool-down began while this one waited: its permit lapses, so that there is no rush afterwards.
+        probe = False
+        try:
+            while True:
+                if self.outage.since is not None:
+                    probe = await self.outage.turn()
+                while (wait := self._resume_at - loop.time()) > 0:  # noqa: ASYNC110 - it may be prolonged
+                    await asyncio.sleep(wait)
+                await self._limiter.acquire()
+                if self._resume_at <= loop.time() and (probe or self.outage.since is None):
+                    return
+                # A cool-down or an outage began while this one waited: its permit lapses, so that there is
+                # no rush afterwards.
+        except asyncio.CancelledError:
+            if probe:
+                self.outage.pass_on()
+            raise
 
     def throttled(self, sent_at: float, pause: float | None, draw: float) -> float:
         """Begin a cool-down for all workers; return its length in seconds, 0 if one had begun already.

@@ -2,18 +2,20 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from batch.errors import InputUnusableError
 from batch.job import Job, RowError
-from batch.model import Row, Status
-from batch.source import Source
+from batch.model import Record, Row, Status
+from batch.resume import is_open
+from batch.source import Input
 
-SEND, INVALID, DUPLICATE = range(3)
+SEND, INVALID, DUPLICATE, KEPT = range(4)
 
 _FINDINGS_SHOWN = 20
+_NEVER_SENT = (Status.INVALID, Status.DUPLICATE)
 # An int of up to 60 bits takes 32 bytes, the key of 32 bytes it stands for takes 80.
 _HASH_BITS = (1 << 60) - 1
 _NO_HASH = -1
@@ -25,7 +27,7 @@ class Finding(NamedTuple):
     """A row that will not be sent, for display.
 
     Attributes:
-        row: number of the row.
+        row: label of the row.
         line: its line in the input.
         status: `invalid` or `duplicate`.
         message: why, with the line.
@@ -47,7 +49,7 @@ class Preflight:
         sendable: number of rows to send.
         invalid: number of rows that cannot be used.
         duplicate: number of rows that would do the same as an earlier one.
-        marks: for each row `SEND`, `INVALID` or `DUPLICATE`.
+        marks: for each row `SEND`, `INVALID`, `DUPLICATE`, or `KEPT` where its earlier outcome stands.
         findings: the first rows that will not be sent.
         first_invalid: the first row that cannot be used, or None.
 
@@ -63,8 +65,13 @@ class Preflight:
     _repeats: "array[int]" = field(repr=False)
     _firsts: "array[int]" = field(repr=False)
 
+    @property
+    def kept(self) -> int:
+        """Number of rows whose earlier outcome stands."""
+        return self.total - self.sendable - self.invalid - self.duplicate
+
     def first_of(self, row_number: int) -> int:
-        """Return the number of the earlier row that a duplicate repeats.
+        """Return the label of the earlier row that a duplicate repeats.
 
         Raises:
             KeyError: the row is no duplicate.
@@ -87,45 +94,38 @@ def problem_of(row: Row, job: Job[Item]) -> str:
     return _at(row, problem) if problem else ""
 
 
-def preflight(source: Source, job: Job[Item]) -> Preflight:
+def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = is_open) -> Preflight:
     """Read the whole input and mark each row.
 
     Only hashes of the rows' keys are kept meanwhile. If some are equal, the rows concerned are read a second
     time to compare the keys themselves.
 
+    Args:
+        source: the input.
+        job: what its rows are for.
+        wanted: says of a row with an earlier outcome whether it is to be sent again.
+
     Raises:
         InputUnusableError: the input as a whole cannot be used.
 
     """
-    parse, key_of = job.parse, job.key
-    hashes = array("q")
-    keep = hashes.append
-    invalid = array("q")
-    findings: list[Finding] = []
-    for row in source.rows():
-        problem = row.problem
-        if not problem:
-            try:
-                keep(hash(key_of(parse(row.cells))) & _HASH_BITS)
-                continue
-            except RowError as error:
-                problem = f"{error.column}: {error}"
-        keep(_NO_HASH)
-        invalid.append(row.number)
-        if len(findings) < _FINDINGS_SHOWN:
-            findings.append(Finding(row.number, row.line, Status.INVALID, _at(row, problem)))
+    hashes, invalid, kept, findings = _first_pass(source, job, wanted)
     marks = bytearray(len(hashes))
     for number in invalid:
         marks[number - 1] = INVALID
+    for number in kept:
+        marks[number - 1] = KEPT
     repeats, firsts = array("q"), array("q")
     if doubtful := _doubtful(hashes):
         for row, first in _repeated(source, job, hashes, doubtful):
+            if marks[row.number - 1] == KEPT:
+                continue
             marks[row.number - 1] = DUPLICATE
             repeats.append(row.number)
             firsts.append(first)
             if len(repeats) <= _FINDINGS_SHOWN:
                 message = _at(row, f"the same as row {first}")
-                findings.append(Finding(row.number, row.line, Status.DUPLICATE, message))
+                findings.append(Finding(row.label, row.line, Status.DUPLICATE, message))
     return Preflight(
         total=len(marks),
         sendable=marks.count(SEND),
@@ -137,6 +137,46 @@ def preflight(source: Source, job: Job[Item]) -> Preflight:
         _repeats=repeats,
         _firsts=firsts,
     )
+
+
+class _Found(NamedTuple):
+    """What the first pass found: for each row a hash or `_NO_HASH`, and the numbers of some rows."""
+
+    hashes: "array[int]"
+    invalid: "array[int]"
+    kept: "array[int]"
+    findings: list[Finding]
+
+
+def _first_pass(source: Input, job: Job[Item], wanted: Callable[[Record], bool]) -> _Found:
+    parse, key_of = job.parse, job.key
+    found = _Found(array("q"), array("q"), array("q"), [])
+    keep = found.hashes.append
+    for row in source.rows():
+        problem, earlier = row.problem, row.earlier
+        if earlier is not None and not wanted(earlier):
+            found.kept.append(row.number)
+            # No row repeats one that was never sent itself.
+            keep(_NO_HASH if earlier.status in _NEVER_SENT else _hash(row, job))
+            continue
+        if not problem:
+            try:
+                keep(hash(key_of(parse(row.cells))) & _HASH_BITS)
+                continue
+            except RowError as error:
+                problem = f"{error.column}: {error}"
+        keep(_NO_HASH)
+        found.invalid.append(row.number)
+        if len(found.findings) < _FINDINGS_SHOWN:
+            found.findings.append(Finding(row.label, row.line, Status.INVALID, _at(row, problem)))
+    return found
+
+
+def _hash(row: Row, job: Job[Item]) -> int:
+    try:
+        return hash(job.key(job.parse(row.cells))) & _HASH_BITS
+    except RowError:
+        return _NO_HASH
 
 
 def _doubtful(hashes: "array[int]") -> set[int]:
@@ -153,9 +193,9 @@ def _doubtful(hashes: "array[int]") -> set[int]:
 
 
 def _repeated(
-    source: Source, job: Job[Item], hashes: "array[int]", doubtful: set[int]
+    source: Input, job: Job[Item], hashes: "array[int]", doubtful: set[int]
 ) -> Iterator[tuple[Row, int]]:
-    """Yield the rows that repeat an earlier one, each with that one's number.
+    """Yield the rows that repeat an earlier one, each with that one's label.
 
     The rows of equal hashes are read again, and their keys are compared.
     """
@@ -166,9 +206,10 @@ def _repeated(
                 key = job.key(job.parse(row.cells))
             except RowError:
                 raise InputUnusableError(f"{source.name} was changed while in use") from None
-            first = first_by_key.setdefault(key, row.number)
-            if first != row.number:
-                yield row, first
+            if key in first_by_key:
+                yield row, first_by_key[key]
+            else:
+                first_by_key[key] = row.label
 
 
 def _at(row: Row, problem: str) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees while a run is under way: one line, redrawn twice a second."""
+"""What a person sees while a run is under way: one line, redrawn twice a second or told when asked for."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from batch.engine import Engine
 from batch.model import Status
+from batch.summary import counted, duration
 
 _INTERVAL = 0.5
 
@@ -35,6 +36,18 @@ def shown(engine: Engine, rows: int) -> Iterator[None]:
             redrawing.cancel()
 
 
+def status(engine: Engine, rows: int, seconds: float) -> str:
+    """Say in one line how far the engine is after so many seconds with so many rows."""
+    parts = [
+        f"{engine.outcomes.total():,} of {counted(rows, 'row')}",
+        counted(engine.requests, "request"),
+        f"{engine.requests / seconds:.1f}/s" if seconds > 0 else "",
+        f"throttled {counted(engine.throttled, 'time')}" if engine.throttled else "",
+        _note(engine),
+    ]
+    return f"{', '.join(filter(None, parts))}, after {duration(seconds)}"
+
+
 async def _redraw(bar: Progress, task: TaskID, engine: Engine) -> None:
     while True:
         bar.update(task, completed=engine.outcomes.total(), note=_note(engine), refresh=True)
@@ -44,5 +57,7 @@ async def _redraw(bar: Progress, task: TaskID, engine: Engine) -> None:
 def _note(engine: Engine) -> str:
     if engine.stopped:
         return "stopping"
+    if engine.down:
+        return "the service is down"
     lost = engine.outcomes[Status.FAILED] + engine.outcomes[Status.UNCONFIRMED]
     return f"{lost:,} failed" if lost else ""

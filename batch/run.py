@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from batch.engine import Engine, Transport
-from batch.errors import BatchError, InputUnusableError, InterruptedRunError, OutputError
+from batch.errors import BatchError, BusyError, InputUnusableError, InterruptedRunError, OutputError
+from batch.halt import NO_LIMITS, Limits
 from batch.job import Job
-from batch.journal import Identity, Journal
-from batch.model import Outcome, Result, Row, Status
+from batch.journal import Identity, Journal, journal_path
+from batch.model import Outcome, Record, Row, Status
 from batch.pace import Rate
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
-from batch.report import ReportWriter, check_writable, timestamp
+from batch.report import ReportWriter, check_writable, read_summary, recorded
+from batch.resume import is_in_doubt, is_open, merged
 from batch.retry import RetryPolicy
-from batch.source import Source
+from batch.source import Input
 from batch.summary import Summary, counted
 
 Connect = Callable[[], AbstractAsyncContextManager[Transport]]
@@ -31,23 +33,31 @@ class RunSettings:
     """What a run is told beyond its job and its input.
 
     Attributes:
+        command: the command that runs; part of the run's identity, as is `target`.
+        program: name and version of the program, for the journal.
         report: place of the outcome file.
         failures: place of the file of rows that did not get through, or None.
-        target: where requests go when a row does not say otherwise; part of the run's identity.
+        target: where requests go when a row does not say otherwise.
         rate: requests that a scope may send.
         concurrency: requests in flight at most.
         policy: when to try again.
+        limits: when to stop before the end.
+        only: reasons of the earlier outcomes that are taken up; all if there are none.
         strict: whether one invalid row refuses the whole input.
         restart: whether to discard an interrupted run's journal instead of continuing it.
 
     """
 
+    command: str
+    program: str
     report: Path
     failures: Path | None
     target: str
     rate: Rate
     concurrency: int
     policy: RetryPolicy
+    limits: Limits = NO_LIMITS
+    only: frozenset[str] = frozenset()
     strict: bool = False
     restart: bool = False
 
@@ -89,13 +99,13 @@ class Run:
 
     """
 
-    source: Source
+    source: Input
     job: Job[Any]
     settings: RunSettings
     checked: Preflight
 
     @classmethod
-    def prepare(cls, source: Source, job: Job[Any], settings: RunSettings) -> Self:
+    def prepare(cls, source: Input, job: Job[Any], settings: RunSettings) -> Self:
         """Look at input and outputs before anything is sent.
 
         Raises:
@@ -106,7 +116,7 @@ class Run:
         check_writable(settings.report)
         if settings.failures:
             check_writable(settings.failures)
-        checked = preflight(source, job)
+        checked = preflight(source, job, lambda earlier: is_open(earlier, settings.only))
         if settings.strict and checked.invalid:
             first = checked.first_invalid
             assert first is not None
@@ -119,7 +129,8 @@ class Run:
     def execute(self, connect: Connect, watch: Watch) -> RunEnd:
         """Take every row to its outcome and write them all, in input order, to the report.
 
-        A run that stops before its end keeps its journal: the next run of the same input continues there.
+        A run that stops before its end keeps its journal, so that the next run of the same input continues
+        there; but not if its report takes the input's place, for then the report is what goes on.
 
         Raises:
             BusyError: another run is at work on this report.
@@ -128,25 +139,48 @@ class Run:
             OutputError: journal or report cannot be written; the journal keeps what was done.
 
         """
-        report, failures = self.settings.report, self.settings.failures
-        identity = Identity(self.job.name, self.source.sha256, self.settings.target)
+        settings = self.settings
+        report, in_place = settings.report, self.source.is_at(settings.report)
         with Journal(
-            journal_path(report), identity, self.checked.total, restart=self.settings.restart
+            journal_path(report),
+            self._identity(),
+            self.checked.total,
+            restart=settings.restart,
+            supersedes=in_place,
         ) as journal:
-            stopped, unsettled = asyncio.run(self._send(journal, connect, watch))
-            if isinstance(stopped, OutputError):
-                raise stopped
-            if isinstance(stopped, InterruptedRunError) and stopped.at_once:
-                raise stopped
-            summary = self._write_reports(journal, unsettled)
-            if not stopped:
+            if in_place and not self.source.is_at(report):
+                raise BusyError(f"{report} was replaced by another run just now: run the command again")
+            stopped: BatchError | None = None
+            if journal.ended:
+                summary = read_summary(str(report))
+            else:
+                stopped, unsettled = asyncio.run(self._send(journal, connect, watch))
+                if isinstance(stopped, OutputError):
+                    raise stopped
+                if isinstance(stopped, InterruptedRunError) and stopped.at_once:
+                    raise stopped
+                summary = self._write_reports(journal, unsettled)
+            if not stopped or in_place:
                 journal.remove()
-        return RunEnd(summary, stopped, report, failures if summary.not_through else None)
+        return RunEnd(summary, stopped, report, settings.failures if summary.not_through else None)
+
+    def _identity(self) -> Identity:
+        settings = self.settings
+        return Identity(
+            settings.command,
+            self.job.name,
+            self.source.sha256,
+            settings.target,
+            tuple(sorted(settings.only)),
+            self.source.name,
+            settings.program,
+        )
 
     async def _send(
         self, journal: Journal, connect: Connect, watch: Watch
     ) -> tuple[BatchError | None, dict[int, Outcome]]:
         settings = self.settings
+        in_doubt = journal.in_doubt.copy()
         async with connect() as transport:
             engine = Engine(
                 self.job,
@@ -154,20 +188,25 @@ class Run:
                 rate=settings.rate,
                 concurrency=min(settings.concurrency, max(self.checked.sendable, 1)),
                 policy=settings.policy,
+                limits=settings.limits,
+                begin=journal.begin,
                 record=journal.append,
+                in_doubt=in_doubt,
             )
             journal.on_failure = lambda error: engine.stop(_not_kept(journal, error), grace=0)
             with watch(engine, self.checked.sendable - journal.continued):
-                await engine.run(self._to_send(journal))
+                await engine.run(self._to_send(journal, in_doubt))
                 await journal.flush()
         # Whatever else stopped the run, without its outcomes on disk no report can be written.
         stopped = _not_kept(journal, journal.failure) if journal.failure else engine.stopped
         return stopped, engine.unsettled
 
-    def _to_send(self, journal: Journal) -> Iterator[Row]:
+    def _to_send(self, journal: Journal, in_doubt: set[int]) -> Iterator[Row]:
         marks = self.checked.marks
         for row in self.source.rows():
             if marks[row.number - 1] == SEND and row.number not in journal:
+                if row.earlier and is_in_doubt(row.earlier):
+                    in_doubt.add(row.number)
                 yield row
 
     def _write_reports(self, journal: Journal, unsettled: dict[int, Outcome]) -> Summary:
@@ -179,41 +218,57 @@ class Run:
             if self.settings.failures:
                 failures = files.enter_context(ReportWriter(self.settings.failures, name, columns))
             for row in self.source.rows():
-                outcome = journal.outcome(row.number) or unsettled.get(row.number) or self._unsent(row)
-                result = outcome.result
+                record = self._record(row, journal.outcome(row.number) or unsettled.get(row.number), journal)
                 # The cells of a row of the wrong width may stand under the wrong names: a later run that
                 # reads them from here must not take them for a sound row.
                 values = () if row.problem else row.values
-                report.write(row.number, values, outcome)
-                if failures and not result.status.is_through:
-                    failures.write(row.number, values, outcome)
-                times = timestamp(outcome.started_at) or "", timestamp(outcome.finished_at) or ""
-                summary.add(result.status, result.reason, outcome.attempts, *times)
-            report.commit()
+                report.write(values, record)
+                if failures and not record.status.is_through:
+                    failures.write(values, record)
+                summary.add(record)
+            sha256 = report.finish()
             if failures and failures.rows:
+                failures.finish()
                 failures.commit()
             elif self.settings.failures:
                 self.settings.failures.unlink(missing_ok=True)
+            journal.note_written(sha256, _in_doubt(journal, unsettled))
+            report.commit()
         return summary
 
-    def _unsent(self, row: Row) -> Outcome:
-        """Say why a row without a recorded outcome was not sent."""
+    def _record(self, row: Row, outcome: Outcome | None, journal: Journal) -> Record:
+        """Return what the report says of a row: what this run has seen, else what is known from before."""
+        label, earlier = row.label, row.earlier
+        if outcome:
+            return merged(earlier, recorded(label, outcome))
         mark = self.checked.marks[row.number - 1]
-        if mark == INVALID:
+        if mark == INVALID and not (earlier and earlier.status is Status.INVALID):
             message = problem_of(row, self.job)
-            return Outcome(Result(Status.INVALID, "invalid_row", error_message=message))
+            return merged(earlier, Record(label, Status.INVALID, "invalid_row", error_message=message))
         if mark == DUPLICATE:
             message = f"the same as row {self.checked.first_of(row.number)}"
-            return Outcome(Result(Status.DUPLICATE, "duplicate_row", error_message=message))
-        return Outcome(Result(Status.PENDING, "not_sent"))
+            return merged(earlier, Record(label, Status.DUPLICATE, "duplicate_row", error_message=message))
+        if row.number in journal.in_doubt:
+            return merged(earlier, Record(label, Status.UNCONFIRMED, "interrupted"))
+        return earlier or Record(label, Status.PENDING, "not_sent")
 
 
-def journal_path(report: Path) -> Path:
-    """Return the place of a report's journal."""
-    return report.with_name(f"{report.name}.journal")
+def _in_doubt(journal: Journal, unsettled: dict[int, Outcome]) -> Iterator[int]:
+    """Yield the rows that may have been sent without an answer, whatever is known of the others."""
+    for row, outcome in unsettled.items():
+        if outcome.result.status is Status.UNCONFIRMED:
+            yield row
+    for row in journal.in_doubt:
+        if row not in journal and row not in unsettled:
+            yield row
 
 
 def _not_kept(journal: Journal, error: OSError) -> OutputError:
+    if isinstance(error, FileNotFoundError):
+        return OutputError(
+            f"{journal.path} has been removed, and with it the outcomes that it held; sending has stopped. "
+            "The same command sends every row again"
+        )
     return OutputError(
         f"{journal.path}: cannot be written: {error.strerror}; sending has stopped. Make room and run the "
         "same command again: it continues where the journal ends"

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from batch.model import Status
+from batch.model import Record, Status
+from batch.text import printable
 
 
 @dataclass(slots=True)
@@ -29,15 +30,16 @@ class Summary:
     started_at: str = ""
     finished_at: str = ""
 
-    def add(self, status: Status, reason: str, attempts: int, started_at: str, finished_at: str) -> None:
-        """Count one row. The times are RFC 3339 in UTC, so that their text sorts as they do."""
-        self.outcomes[status] += 1
-        if reason:
-            self.reasons[status, reason] += 1
-        self.attempts += attempts
+    def add(self, record: Record) -> None:
+        """Count one row. Its times are in UTC, so that their text sorts as they do."""
+        self.outcomes[record.status] += 1
+        if record.reason:
+            self.reasons[record.status, printable(record.reason, 40)] += 1
+        self.attempts += record.attempts
+        started_at, finished_at = record.started_at, record.finished_at
         if started_at and (not self.started_at or started_at < self.started_at):
             self.started_at = started_at
-        self.finished_at = max(self.finished_at, finished_at)
+        self.finished_at = max(self.finished_at, finished_at or "")
 
     @property
     def rows(self) -> int:

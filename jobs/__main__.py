@@ -18,9 +18,9 @@ def main() -> NoReturn:
     """Run the command line and leave with the exit code that the outcome has."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+            signal.signal(number, _tell if number == signal.SIGUSR1 else _interrupt)
     try:
         from jobs.cli import app  # noqa: PLC0415 - inside, so that a signal during the import is handled too
 
@@ -48,6 +48,10 @@ def main() -> NoReturn:
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
+
+
+def _tell(_number: int, _frame: FrameType | None) -> None:
+    _say("fpga-batch: nothing is being sent just now")
 
 
 def _say(text: str) -> None:

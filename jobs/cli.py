@@ -7,8 +7,10 @@ What a command needs beyond parsing is imported inside it: `--help` does not wai
 
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import orjson
 import typer
@@ -29,63 +31,50 @@ _RUNS = {
     "associate": "Associate every pair in the file.",
     "disassociate": "Remove the association of every pair in the file.",
     "verify": "Read-only: is each pair in the file associated?",
+    "resume": "Take up an earlier report: send again every row that did not get through.",
+    "undo": "Take back exactly the associations that a report says its run has made.",
 }
+_NOT_TAKEN = {"resume": {"format"}, "undo": {"format", "only"}}
+_TAKES_REPORT = ("resume", "undo")
 
 
 def _run_command(name: str) -> Callable[..., None]:
-    def command(
-        pairs: o.Pairs,
-        report: o.Report = None,
-        failures: o.Failures = None,
-        format: o.InputFormat = None,  # noqa: A002 - the option's name
-        endpoint: o.Endpoint = None,
-        region: o.Region = None,
-        cloud_domain: o.CloudDomain = None,
-        project_id: o.ProjectId = None,
-        rate: o.RateText = "10/s",
-        concurrency: o.Concurrency = 32,
-        max_attempts: o.MaxAttempts = 6,
-        timeout: o.Timeout = 30.0,
-        strict: o.Strict = False,
-        restart: o.Restart = False,
-        dry_run: o.DryRun = False,
-        quiet: o.Quiet = False,
-        verbose: o.Verbose = 0,
-        log_format: o.LogFormatOption = o.LogFormat.TEXT,
-        progress: o.ShowProgress = None,
-    ) -> None:
-        from jobs import credentials
-        from jobs.association import JOBS
-        from jobs.session import Options, execute, tell
+    """Return the function of a command that sends; its parameters are the fields of the options it takes."""
 
-        options = Options(
-            pairs=pairs,
-            report=report,
-            failures=failures,
-            format=format,
-            endpoint=endpoint,
-            region=region,
-            cloud_domain=cloud_domain,
-            project_id=project_id,
-            rate=rate,
-            concurrency=concurrency,
-            max_attempts=max_attempts,
-            timeout=timeout,
-            strict=strict,
-            restart=restart,
-            dry_run=dry_run,
-            quiet=quiet,
-            verbose=verbose,
-            log_format=log_format,
-            progress=progress,
-        )
-        end = execute(JOBS[name], options, credentials.from_environment())
+    def command(context: typer.Context, **values: Any) -> None:
+        from jobs import credentials
+        from jobs.ending import next_command, tell
+        from jobs.session import STANDARD_INPUT, execute
+
+        options = o.RunOptions(**values)
+        end = execute(name, options, credentials.from_environment())
         if end:
-            again = ["fpga-batch", *sys.argv[1:]] if pairs != "-" else []
-            tell(end, quiet=quiet, command=again)
+            repeated = ["fpga-batch", *sys.argv[1:]] if options.pairs != STANDARD_INPUT else []
+            given = {each: values[each] for each in values if _is_given(context, each)}
+            tell(end, quiet=options.quiet, command=next_command(end, repeated, given))
             raise typer.Exit(end.exit_code)
 
+    hints = get_type_hints(o.RunOptions, include_extras=True)
+    if name in _TAKES_REPORT:
+        hints["pairs"] = o.ReportArgument
+    taken = [
+        Parameter(each.name, Parameter.KEYWORD_ONLY, default=_default(each), annotation=hints[each.name])
+        for each in fields(o.RunOptions)
+        if each.name not in _NOT_TAKEN.get(name, {"only"})
+    ]
+    context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    command.__signature__ = Signature([context, *taken])  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in (context, *taken)}
     return command
+
+
+def _default(each: Field[Any]) -> Any:
+    return Parameter.empty if each.default is MISSING else each.default
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 for _name, _help in _RUNS.items():
@@ -104,11 +93,17 @@ def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
 
 @app.command()
 def report(report: o.ReportArgument, json: o.JsonOutput = False) -> None:
-    """Sum up the outcome file of a run."""
+    """Sum up the outcome file of a run, or say how far the run is that writes it."""
+    from batch.journal import run_state
     from batch.report import read_summary
 
-    summary = read_summary(report)
-    typer.echo(orjson.dumps(summary.as_json(), option=orjson.OPT_INDENT_2) if json else summary.as_text())
+    run = run_state(Path(report))
+    summary = run.summary if run else read_summary(report)
+    if json:
+        about = {"run": run.as_json()} if run else {}
+        typer.echo(orjson.dumps(about | summary.as_json(), option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo(f"{run.as_text()}\n{summary.as_text()}" if run else summary.as_text())
 
 
 @app.command()

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch.errors import OutputError
-from jobs.association import IMAGE_LIMIT, JOBS
+from jobs.association import IMAGE_LIMIT
+from jobs.ending import tell
+from jobs.options import RunOptions
 from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox, serve
-from jobs.session import Options, execute, tell
+from jobs.session import execute
 
 _PROJECT = "0123456789abcdef0123456789abcdef"
 _SEED = 4
@@ -46,8 +48,8 @@ def demonstrate(folder: Path) -> None:
             f"a sandbox is at {url}; what runs now is\n"
             f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}\n\n"
         )
-        options = Options(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
-        end = execute(JOBS["associate"], options, lambda _request: {"X-Auth-Token": "demo"})
+        options = RunOptions(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
+        end = execute("associate", options, lambda _request: {"X-Auth-Token": "demo"})
     assert end is not None
     assert end.report is not None
     sys.stderr.write("from the report:\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from batch.pace import Rate
 from batch.preflight import SEND, Preflight, preflight
 from batch.report import REPORT_COLUMNS
-from batch.source import Format, Source, open_source
+from batch.source import Format, Input, Source, open_source
 from batch.summary import counted, duration
 from jobs.association import IMAGE_LIMIT, Associate
 from jobs.endpoints import Site
@@ -36,9 +36,11 @@ def inspect(pairs: str, form: Format | None) -> tuple[str, int]:
     return "\n".join(lines), 1 if checked.invalid else 0
 
 
-def described(source: Source, checked: Preflight) -> str:
+def described(source: Input, checked: Preflight) -> str:
     """Return what the pass over an input found."""
     found = f"{checked.sendable:,} to send, {checked.invalid:,} invalid, {checked.duplicate:,} duplicate"
+    if checked.kept:
+        found += f", {checked.kept:,} left as they are"
     lines = [f"{source.name}: {source.format.upper()}, {counted(checked.total, 'row')}: {found}"]
     if source.dropped:
         lines.append(f"  not carried over, as columns of an earlier report: {', '.join(source.dropped)}")

@@ -1,5 +1,6 @@
 """The command line's options: each declared once, with its help and its environment variable."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +73,20 @@ MaxAttempts = Annotated[
 Timeout = Annotated[
     float, _option("--timeout", "Seconds a request may take.", min=0.1, max=3600, metavar="S")
 ]
+Only = Annotated[
+    str | None, _option("--only", "Send only rows with these reasons again.", metavar="REASON[,REASON]")
+]
+MaxFailures = Annotated[
+    str | None,
+    _option("--max-failures", "Stop when so many rows, or per cent of them, have failed.", metavar="N|P%"),
+]
+MaxOutage = Annotated[
+    float, _option("--max-outage", "Seconds for which the service may be down.", min=0, metavar="S")
+]
+MaxDuration = Annotated[
+    float | None,
+    _option("--max-duration", "Stop taking rows after so many seconds.", min=0.1, metavar="S"),
+]
 Strict = Annotated[bool, _option("--strict", "Refuse the whole file for one invalid row.")]
 Restart = Annotated[bool, _option("--restart", "Discard an interrupted run instead of continuing it.")]
 DryRun = Annotated[bool, _option("--dry-run", "Do everything but the sending.")]
@@ -85,6 +100,36 @@ ShowProgress = Annotated[
     bool | None,
     _option("--progress/--no-progress", "Show progress; by default on a terminal.", show_default=False),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the command line says of a run; a command's options are these fields."""
+
+    pairs: Pairs
+    report: Report = None
+    failures: Failures = None
+    format: InputFormat = None
+    only: Only = None
+    endpoint: Endpoint = None
+    region: Region = None
+    cloud_domain: CloudDomain = None
+    project_id: ProjectId = None
+    rate: RateText = "10/s"
+    concurrency: Concurrency = 32
+    max_attempts: MaxAttempts = 6
+    timeout: Timeout = 30.0
+    max_failures: MaxFailures = None
+    max_outage: MaxOutage = 300.0
+    max_duration: MaxDuration = None
+    strict: Strict = False
+    restart: Restart = False
+    dry_run: DryRun = False
+    quiet: Quiet = False
+    verbose: Verbose = 0
+    log_format: LogFormatOption = LogFormat.TEXT
+    progress: ShowProgress = None
+
 
 JsonOutput = Annotated[bool, _option("--json", "Print the summary as JSON.")]
 

@@ -1,67 +1,46 @@
-"""One command that sends: from its options through signals and progress to the exit code."""
+"""One command that sends: from its options to how the run ended."""
 
-import asyncio
 import dataclasses
-import shlex
+import re
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
-from batch import progress
-from batch.engine import GRACE, Engine
-from batch.errors import InterruptedRunError, UsageError
+from batch.errors import InputUnusableError, UsageError
+from batch.halt import Limits, parse_failure_limit
+from batch.journal import journal_path
 from batch.pace import parse_rate
 from batch.preflight import Preflight
-from batch.report import REPORT_COLUMNS
+from batch.report import REPORT_COLUMNS, open_report
+from batch.resume import undoable
 from batch.retry import RetryPolicy
-from batch.run import Connect, Run, RunEnd, RunSettings, journal_path
-from batch.source import Format, open_source
+from batch.run import Connect, Run, RunEnd, RunSettings
+from batch.source import Input, open_source
 from batch.summary import counted, duration
+from batch.text import quoted
 from batch.transport import Authorize, HttpTransport
 from jobs import log
-from jobs.association import AssociationJob
+from jobs.association import JOBS, Associate, AssociationJob, Disassociate
 from jobs.endpoints import Site, site
 from jobs.inspection import described
-from jobs.options import LogFormat
+from jobs.options import RunOptions
+from jobs.watch import say, watching
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STANDARD_INPUT = "-"
+_REASON = re.compile("[a-z]+(_[a-z]+)*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the command line says of a run; the names are the options'."""
+def execute(command: str, options: RunOptions, authorize: Authorize) -> RunEnd | None:
+    """Do what a command and its options say; None where nothing was to be sent.
 
-    pairs: str
-    report: Path | None = None
-    failures: Path | None = None
-    format: Format | None = None
-    endpoint: str | None = None
-    region: str | None = None
-    cloud_domain: str | None = None
-    project_id: str | None = None
-    rate: str = "10/s"
-    concurrency: int = 32
-    max_attempts: int = 6
-    timeout: float = 30.0
-    strict: bool = False
-    restart: bool = False
-    dry_run: bool = False
-    quiet: bool = False
-    verbose: int = 0
-    log_format: LogFormat = LogFormat.TEXT
-    progress: bool | None = None
-
-
-def execute(kind: type[AssociationJob], options: Options, authorize: Authorize) -> RunEnd | None:
-    """Run a job as the options say; None where nothing was to be sent.
+    Args:
+        command: `resume`, `undo` or the name of a job.
+        options: of the command line.
+        authorize: gives each request its credentials.
 
     Raises:
         BatchError: it could not start, or could not be brought to an end.
@@ -74,20 +53,27 @@ def execute(kind: type[AssociationJob], options: Options, authorize: Authorize) 
         cloud_domain=options.cloud_domain,
         project_id=options.project_id,
     )
-    job = kind(where)
     with ExitStack() as stack:
-        to_stdout = kind.name == "verify" and options.pairs == STANDARD_INPUT and options.report is None
+        to_stdout = command == "verify" and options.pairs == STANDARD_INPUT and options.report is None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if to_stdout else None
-        settings = _settings(options, where, folder)
-        source = stack.enter_context(
-            open_source(options.pairs, format=options.format, columns=job.columns, reserved=REPORT_COLUMNS)
-        )
+        settings = _settings(command, options, where, folder)
+        source, job = _opened(stack, command, options, where)
         run = Run.prepare(source, job, settings)
         if options.dry_run:
-            _say(described(source, run.checked))
-            _say(f"would be sent to {where.address()} at {settings.rate}: {_estimate(run.checked, settings)}")
+            say(described(source, run.checked))
+            say(f"would be sent to {where.address()} at {settings.rate}: {_estimate(run.checked, settings)}")
             return None
-        end = run.execute(_connection(options, authorize), lambda engine, rows: _watch(engine, rows, options))
+        if not run.checked.total:
+            say(f"{source.name}: there is nothing to undo")
+            return None
+        if settings.only and not run.checked.sendable:
+            say(f"{source.name}: no row to send has the reason {' or '.join(sorted(settings.only))}")
+        end = run.execute(
+            _connection(options, authorize),
+            lambda engine, rows: watching(
+                engine, rows, quiet=options.quiet, show_progress=_shows_progress(options)
+            ),
+        )
         if to_stdout:
             with settings.report.open("rb") as report:
                 shutil.copyfileobj(report, sys.stdout.buffer)
@@ -95,54 +81,86 @@ def execute(kind: type[AssociationJob], options: Options, authorize: Authorize) 
     return end
 
 
-def tell(end: RunEnd, *, quiet: bool, command: Sequence[str]) -> None:
-    """Say how a run ended and what to do next; nothing where all went well and nobody looks.
+def _opened(stack: ExitStack, command: str, options: RunOptions, where: Site) -> tuple[Input, AssociationJob]:
+    """Open the input of a command, and tell the job that is to be done with its rows."""
+    columns = AssociationJob.columns
+    if command == "resume":
+        report = stack.enter_context(open_report(options.pairs, columns))
+        if report.job not in JOBS:
+            raise InputUnusableError(
+                f"{report.name}: its job is {quoted(report.job)}, not one of {', '.join(JOBS)}"
+            )
+        return report, JOBS[report.job](where)
+    if command == "undo":
+        report = stack.enter_context(open_report(options.pairs, columns, undoable))
+        if report.job != Associate.name:
+            raise InputUnusableError(
+                f"{report.name}: its job is {quoted(report.job)}, which associates nothing to undo"
+            )
+        return report, Disassociate(where)
+    source = open_source(options.pairs, format=options.format, columns=columns, reserved=REPORT_COLUMNS)
+    return stack.enter_context(source), JOBS[command](where)
 
-    Args:
-        end: of the run.
-        quiet: whether nobody wants to hear that all went well.
-        command: the command line that would go on, or nothing.
+
+def default_report(command: str, pairs: str) -> Path:
+    """Return the outcome file's place for an input.
+
+    It is the input itself for `resume`, and stands beside it else: `.report.csv` in place of its suffix, for
+    `undo` `.undo` before its suffix.
+
+    Raises:
+        UsageError: standard input cannot be rewritten.
 
     """
-    if end.exit_code == 0 and (quiet or not sys.stderr.isatty()):
-        return
-    if end.stopped:
-        _say(f"fpga-batch: {end.stopped}")
-    _say(end.summary.as_text())
-    if end.report:
-        _say(f"report: {end.report}")
-    if end.failures:
-        _say(f"rows that did not get through: {end.failures}")
-    if end.summary.not_through and command:
-        _say(f"next: {shlex.join(command)}")
-
-
-def default_report(pairs: str) -> Path:
-    """Return the outcome file's place for an input: beside it, `.report.csv` in place of the suffix."""
+    if command == "resume":
+        if pairs == STANDARD_INPUT:
+            raise UsageError("a report from standard input cannot be rewritten in place: use --report")
+        return Path(pairs)
     if pairs == STANDARD_INPUT:
-        return Path("fpga-batch.report.csv")
+        return Path(f"fpga-batch.{'undo' if command == 'undo' else 'report'}.csv")
     path = Path(pairs)
     if path.suffix.lower() == ".gz":
         path = path.with_suffix("")
+    if command == "undo":
+        return path.with_name(f"{path.stem}.undo{path.suffix}")
     return path.with_name(f"{path.stem}.report.csv")
 
 
-def _settings(options: Options, where: Site, folder: Path | None) -> RunSettings:
-    report = options.report or (folder / "report.csv" if folder else default_report(options.pairs))
-    files = [Path(options.pairs), report, journal_path(report)]
+def _settings(command: str, options: RunOptions, where: Site, folder: Path | None) -> RunSettings:
+    report = options.report or (folder / "report.csv" if folder else default_report(command, options.pairs))
+    files = [report, journal_path(report)]
     files += [options.failures] if options.failures else []
+    if not (command == "resume" and _is_same(Path(options.pairs), report)):
+        files.append(Path(options.pairs))
     if any(_is_same(one, other) for one, other in combinations(files, 2)):
         raise UsageError("input, report, its journal and the failures file must be different files")
+    limits = Limits(
+        parse_failure_limit(options.max_failures) if options.max_failures else None,
+        options.max_outage,
+        options.max_duration,
+    )
     return RunSettings(
+        command=command,
+        program=f"fpga-batch {version('fpga-batch')}",
         report=report,
         failures=options.failures,
         target=where.address(),
         rate=parse_rate(options.rate),
         concurrency=options.concurrency,
-        policy=RetryPolicy(options.max_attempts),
+        policy=RetryPolicy(options.max_attempts, patience=options.max_outage),
+        limits=limits,
+        only=_reasons(options.only),
         strict=options.strict,
         restart=options.restart,
     )
+
+
+def _reasons(text: str | None) -> frozenset[str]:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for word in words:
+        if not _REASON.fullmatch(word):
+            raise UsageError(f"--only {word!r}: write reasons as the report has them, as throttled,timeout")
+    return frozenset(words)
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -152,7 +170,7 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.resolve() == other.resolve()
 
 
-def _connection(options: Options, authorize: Authorize) -> Connect:
+def _connection(options: RunOptions, authorize: Authorize) -> Connect:
     return lambda: HttpTransport(
         authorize,
         connections=options.concurrency,
@@ -161,49 +179,12 @@ def _connection(options: Options, authorize: Authorize) -> Connect:
     )
 
 
-@contextmanager
-def _watch(engine: Engine, rows: int, options: Options) -> Iterator[None]:
-    """Turn signals into stops, and show progress, while the engine runs."""
-    loop = asyncio.get_running_loop()
-    # A signal that is ignored, as under nohup, stays ignored.
-    before = {
-        number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not signal.SIG_IGN
-    }
-
-    def stop(number: int) -> None:
-        if engine.stopped is None:
-            name = signal.Signals(number).name
-            if not options.quiet:
-                _say(
-                    f"{name}: no new rows; {GRACE:.0f} s for those under way, a second signal aborts at once"
-                )
-            engine.stop(InterruptedRunError(f"stopped by {name}", number))
-        else:
-            if isinstance(engine.stopped, InterruptedRunError):
-                engine.stopped.at_once = True
-            engine.stop(engine.stopped, grace=0)
-
-    for number in before:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        wanted = options.progress
-        if wanted is None:
-            wanted = sys.stderr.isatty() and not options.quiet and not options.verbose
-        if wanted:
-            with progress.shown(engine, rows):
-                yield
-        else:
-            yield
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+def _shows_progress(options: RunOptions) -> bool:
+    if options.progress is None:
+        return sys.stderr.isatty() and not options.quiet and not options.verbose
+    return options.progress
 
 
 def _estimate(checked: Preflight, settings: RunSettings) -> str:
     seconds = checked.sendable / settings.rate.per_second
     return f"{counted(checked.sendable, 'request')} at least, in {duration(seconds)} or more"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

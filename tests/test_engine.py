@@ -155,9 +155,9 @@ def test_a_refusal_is_not_repeated() -> None:
 
 
 def test_a_request_that_was_never_sent_is_repeated_and_is_not_in_doubt() -> None:
-    run = Run(*[UNSENT] * 6).go()
+    run = Run(*[UNSENT] * 3, policy=RetryPolicy(max_attempts=3)).go()
     assert run.results == {1: Result(Status.FAILED, "connection")}
-    assert run.methods == "POST POST POST POST POST POST"
+    assert run.methods == "POST POST POST"
 
 
 def test_a_lost_answer_is_repeated_and_then_read_back() -> None:
@@ -218,7 +218,15 @@ def test_a_waiting_row_holds_no_permit() -> None:
 def test_rows_that_wait_are_bounded_so_that_memory_does_not_grow_in_an_outage() -> None:
     begun: list[int] = []
     policy = RetryPolicy(max_attempts=2, first_wait=100, longest_wait=100)
-    run = Run(*[UNSENT] * 4 * MOST_WAITING, rows=2 * MOST_WAITING, concurrency=8, policy=policy)
+    asked: set[str] = set()
+
+    def second_time(request: Request) -> Response:
+        if request.url in asked:
+            return OK
+        asked.add(request.url)
+        raise UNSENT
+
+    run = Run(*[second_time] * 4 * MOST_WAITING, rows=2 * MOST_WAITING, concurrency=8, policy=policy)
     rows = run.rows
     run.rows = (begun.append(row.number) or row for row in rows)  # type: ignore[func-returns-value]
     seen: list[int] = []

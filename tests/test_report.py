@@ -26,6 +26,7 @@ from batch.report import (
     ReportWriter,
     check_writable,
     read_summary,
+    recorded,
     report_format,
     timestamp,
 )
@@ -74,7 +75,8 @@ def write(
 ) -> None:
     with ReportWriter(path, JOB, columns) as writer:
         for number, (own, outcome) in enumerate(rows, 1):
-            writer.write(number, own, outcome)
+            writer.write(own, recorded(number, outcome))
+        writer.finish()
         writer.commit()
 
 
@@ -93,6 +95,11 @@ def records(path: Path) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
         return found
     return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+
+
+def finish_and_commit(writer: ReportWriter) -> None:
+    writer.finish()
+    writer.commit()
 
 
 @pytest.fixture(params=FORMATS)
@@ -289,8 +296,9 @@ def test_the_old_report_stays_until_the_new_one_is_whole(path: Path) -> None:
     path.write_text("old")
     with ReportWriter(path, JOB, ["note"]) as writer:
         for number in range(1, 5001):
-            writer.write(number, ["x" * 100], DONE)
+            writer.write(["x" * 100], recorded(number, DONE))
         assert path.read_text() == "old"
+        writer.finish()
         writer.commit()
         assert len(records(path)) == writer.rows == 5000
     assert os.listdir(path.parent) == [path.name]
@@ -298,7 +306,7 @@ def test_the_old_report_stays_until_the_new_one_is_whole(path: Path) -> None:
 
 def test_a_report_without_commit_leaves_nothing_behind(path: Path) -> None:
     with ReportWriter(path, JOB, ["note"]) as writer:
-        writer.write(1, ["x"], DONE)
+        writer.write(["x"], recorded(1, DONE))
         assert not path.exists()
     assert os.listdir(path.parent) == []
 
@@ -306,7 +314,7 @@ def test_a_report_without_commit_leaves_nothing_behind(path: Path) -> None:
 def test_a_report_left_by_an_error_leaves_the_old_one_and_nothing_else(path: Path) -> None:
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), ReportWriter(path, JOB, ["note"]) as writer:  # noqa: PT012
-        writer.write(1, ["x"], DONE)
+        writer.write(["x"], recorded(1, DONE))
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == [path.name]
@@ -321,10 +329,10 @@ def test_a_commit_that_fails_is_an_output_error_and_leaves_the_old_report(
 
     path.write_text("old")
     with ReportWriter(path, JOB, ["note"]) as writer:
-        writer.write(1, ["x"], DONE)
+        writer.write(["x"], recorded(1, DONE))
         monkeypatch.setattr(os, call, fails)
         with pytest.raises(OutputError, match="No space left") as caught:
-            writer.commit()
+            finish_and_commit(writer)
         assert str(path) in str(caught.value)
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == [path.name]
@@ -344,14 +352,15 @@ import os, resource, sys
 from pathlib import Path
 from batch.errors import OutputError
 from batch.model import Outcome, Result, Status
-from batch.report import ReportWriter
+from batch.report import ReportWriter, recorded
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 path = Path(sys.argv[1])
 try:
     with ReportWriter(path, "associate", ["note"]) as writer:
         for row in range(1, 10_001):
-            writer.write(row, ["x" * 100], Outcome(Result(Status.SUCCEEDED)))
+            writer.write(["x" * 100], recorded(row, Outcome(Result(Status.SUCCEEDED))))
+        writer.finish()
         writer.commit()
 except OutputError as error:
     print(str(path) in str(error), os.listdir(path.parent))

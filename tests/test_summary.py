@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.model import Status
+from batch.model import Record, Status
 from batch.summary import Summary, counted, duration
 
 T0 = "2024-05-06T07:08:09.000Z"
@@ -14,10 +14,21 @@ T1 = "2024-05-06T07:08:09.400Z"
 T2 = "2024-05-06T09:18:09.000Z"
 
 
+def record(status: Status, reason: str, attempts: int, started_at: str, finished_at: str) -> Record:
+    return Record(
+        1,
+        status,
+        reason,
+        attempts=attempts,
+        started_at=started_at or None,
+        finished_at=finished_at or None,
+    )
+
+
 def summed(*rows: tuple[Status, str, int, str, str], job: str = "associate") -> Summary:
     summary = Summary(job=job)
     for row in rows:
-        summary.add(*row)
+        summary.add(record(*row))
     return summary
 
 

@@ -67,6 +67,8 @@ def run_job(
 
     job = JOBS[name](SITE)
     run_settings = RunSettings(
+        command=name,
+        program="fpga-batch",
         report=folder / "report.csv",
         failures=None,
         target=SITE.address(),

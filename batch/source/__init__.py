@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -12,7 +12,7 @@ from batch.source.delimited import DelimitedReader
 from batch.source.files import InputFile
 from batch.source.json_text import ArrayReader, LinesReader
 
-__all__ = ["Format", "Source", "open_source"]
+__all__ = ["Format", "Input", "Source", "open_source"]
 
 
 class Format(StrEnum):
@@ -44,6 +44,43 @@ _SUFFIXES = {
     ".txt": Format.CSV,
 }
 _FIRST_BYTES = {b"[": Format.JSON, b"{": Format.JSONL}
+
+
+class Input(Protocol):
+    """What a run works through: a file of rows as it came, or the report of an earlier run."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def format(self) -> Format:
+        """How it is written."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of its bytes, in hex."""
+        ...
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns to be carried. In JSON complete only after a whole pass."""
+        ...
+
+    @property
+    def dropped(self) -> list[str]:
+        """Names of the reserved columns that were found and are not carried."""
+        ...
+
+    def is_at(self, path: Path) -> bool:
+        """Whether it is the very file that is there now."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Return an iterator over all rows from the first on; each call is a pass of its own."""
+        ...
 
 
 class Source:
@@ -87,6 +124,10 @@ class Source:
     def dropped(self) -> list[str]:
         """Names of the reserved columns that were found and are not carried."""
         return list(self._reader.dropped)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether it is the very file that is there now."""
+        return self._file.is_at(path)
 
     def rows(self) -> Iterator[Row]:
         """Return an iterator over all rows from the first on; each call is a pass of its own.

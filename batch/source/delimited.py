@@ -78,7 +78,7 @@ class DelimitedReader:
                             problem = self._fit(fields)
                         number += 1
                         values = fields if keep_all else pick_values(fields)
-                        yield new(Row, (number, line, pick_cells(fields) + absent, values, problem))
+                        yield new(Row, (number, line, pick_cells(fields) + absent, values, problem, None))
                         problem = ""
                         line = reader.line_num + 1
                 except csv.Error as error:

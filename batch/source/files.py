@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zlib
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from batch.errors import InputMissingError, InputUnusableError, OutputError
@@ -95,6 +96,13 @@ class InputFile:
         """
         if self._stat() != self._state:
             raise self.unusable("")
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the very file that is at `path` now."""
+        try:
+            return os.path.samestat(os.fstat(self._raw.fileno()), path.stat())
+        except OSError:
+            return False
 
     def unusable(self, text: str, line: int = 0, column: int = 0) -> InputUnusableError:
         """Return an error that names this input, and the place where one is given.

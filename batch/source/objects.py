@@ -90,7 +90,8 @@ class ObjectReader:
             keys = tuple(item)
             plan = self._flat_plans.get(keys) or self._planned(self._flat_plans, keys, line)
         values = plan.values(item)
-        row = _new_row(Row, (number, line, plan.cells(values) + plan.absent, values, plan.problem))
+        cells = plan.cells(values) + plan.absent
+        row = _new_row(Row, (number, line, cells, values, plan.problem, None))
         for value in values:
             if value.__class__ is not str:
                 return self._checked(row)

@@ -1,71 +1,26 @@
-"""The outcome file: one row for each row of the input, in its order, whole or not there at all."""
+"""Writing an outcome file."""
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import orjson
 
-from batch.errors import InputUnusableError, OutputError, UsageError
-from batch.job import Column
-from batch.model import Outcome, Status
-from batch.source import open_source
-from batch.summary import Summary
-from batch.text import defused, printable
-
-LEADING_COLUMNS = ("row", "job")
-OUTCOME_COLUMNS = (
-    "outcome",
-    "reason",
-    "http_status",
-    "error_code",
-    "error_message",
-    "request_id",
-    "attempts",
-    "started_at",
-    "finished_at",
-    "duration_ms",
-)
-REPORT_COLUMNS = LEADING_COLUMNS + OUTCOME_COLUMNS
+from batch.disk import sync_folder
+from batch.errors import OutputError
+from batch.model import Record
+from batch.report.layout import LEADING_COLUMNS, OUTCOME_COLUMNS, ReportFormat, report_format
+from batch.text import defused
 
 _SPECIAL = re.compile("[\r;\t]")
-_SUMMED_COLUMNS = (
-    Column("job"),
-    Column("outcome"),
-    Column("reason"),
-    Column("attempts", numeric=True),
-    Column("started_at"),
-    Column("finished_at"),
-)
-
-
-class ReportFormat(StrEnum):
-    """Forms of the outcome file, named by its suffix."""
-
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-
-
-def report_format(path: Path) -> ReportFormat:
-    """Return the form that a file's name asks for.
-
-    Raises:
-        UsageError: the name ends otherwise.
-
-    """
-    try:
-        return ReportFormat(path.suffix.lower().removeprefix("."))
-    except ValueError:
-        raise UsageError(f"{path}: the name of a report ends in .csv, .json or .jsonl") from None
 
 
 class ReportWriter:
@@ -105,37 +60,26 @@ class ReportWriter:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)
 
-    def write(self, row: int, values: Sequence[Any], outcome: Outcome) -> None:
+    def write(self, values: Sequence[Any], record: Record) -> None:
         """Add a row.
+
+        Args:
+            values: of the input's own columns.
+            record: of the outcome.
 
         Raises:
             OutputError: the disk takes no more.
 
         """
-        result = outcome.result
+        row, status, *told = record
         try:
-            self._form.write(
-                (row, self._job),
-                values,
-                (
-                    result.status.value,
-                    result.reason,
-                    result.http_status,
-                    result.error_code,
-                    result.error_message,
-                    result.request_id,
-                    outcome.attempts,
-                    timestamp(outcome.started_at),
-                    timestamp(outcome.finished_at),
-                    outcome.duration_ms,
-                ),
-            )
+            self._form.write((row, self._job), values, (status.value, *told))
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self.rows += 1
 
-    def commit(self) -> None:
-        """Put the whole file in its place, on disk.
+    def finish(self) -> str:
+        """Bring the whole file onto the disk, not yet to its place; return its SHA-256, in hex.
 
         Raises:
             OutputError: the disk takes no more.
@@ -146,12 +90,21 @@ class ReportWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+            with open(self._temporary, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def commit(self) -> None:
+        """Move the finished file to its place.
+
+        Raises:
+            OutputError: it cannot be moved.
+
+        """
+        try:
             os.replace(self._temporary, self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -168,45 +121,11 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise OutputError(f"{path}: cannot be written: it is a directory")
-        descriptor, name = _temporary(path)
-        os.close(descriptor)
-        os.unlink(name)
+        # Not the writer's own name: another run may be at work with that.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
     except OSError as error:
         raise _unwritable(path, error) from error
-
-
-def read_summary(path: str) -> Summary:
-    """Sum up an outcome file of any form.
-
-    Raises:
-        InputMissingError: there is no such file.
-        InputUnusableError: it is no outcome file.
-
-    """
-    summary = Summary()
-    with open_source(path, format=None, columns=_SUMMED_COLUMNS) as source:
-        for row in source.rows():
-            where = f"{source.name}, line {row.line}"
-            if row.problem:
-                raise InputUnusableError(f"{where}: {row.problem}")
-            job, outcome, reason, attempts, started_at, finished_at = row.cells
-            try:
-                status, sent = Status(outcome), int(attempts or 0)
-                for time in filter(None, (started_at, finished_at)):
-                    if datetime.fromisoformat(time).utcoffset() is None:
-                        raise ValueError(f"the time {time!r} has no zone")  # noqa: TRY301 - told with the others
-            except ValueError as error:
-                raise InputUnusableError(f"{where}: not a row of a report: {printable(str(error))}") from None
-            summary.job = summary.job or printable(job, 40)
-            summary.add(status, printable(reason, 40), sent, started_at, finished_at)
-    return summary
-
-
-def timestamp(seconds: float | None) -> str | None:
-    """Return a time as RFC 3339 in UTC with milliseconds."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _Form(Protocol):

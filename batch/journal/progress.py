@@ -1,0 +1,96 @@
+"""How far a run is, for whoever looks on: read from its journal, without disturbing it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch.errors import InputMissingError, InputUnusableError
+from batch.journal import lines
+from batch.journal.journal import journal_path
+from batch.journal.lock import described, is_held
+from batch.report import recorded
+from batch.summary import Summary, counted
+from batch.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the journal of a run that has not ended says.
+
+    Attributes:
+        command: the command that runs.
+        input: what it calls its input.
+        rows: rows of the input.
+        summary: of the outcomes so far.
+        is_running: whether the run is under way; else it was interrupted.
+        holder: the process that runs it, or did so last: `pid`, `host` and `since`.
+
+    """
+
+    command: str
+    input: str
+    rows: int
+    summary: Summary
+    is_running: bool
+    holder: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "state": "running" if self.is_running else "interrupted",
+            "command": self.command,
+            "input": self.input,
+            "rows": self.rows,
+            **{key: self.holder.get(key) for key in ("pid", "host", "since")},
+        }
+
+    def as_text(self) -> str:
+        """Return it as a line for a person."""
+        state = "is under way" if self.is_running else "was interrupted; the same command goes on"
+        done = f"{self.summary.rows:,} of {counted(self.rows, 'row')}"
+        return f"{self.command} of {self.input}: {done}; the run {state}{described(self.holder)}"
+
+
+def run_state(report: Path) -> RunState | None:
+    """Return how far the run is that writes this report, or None where there is none.
+
+    Raises:
+        InputMissingError: its journal may not be read.
+        InputUnusableError: its journal is damaged.
+
+    """
+    path = journal_path(report)
+    try:
+        with path.open("rb") as file:
+            is_running = is_held(file.fileno())
+            return _read(path, file, is_running=is_running)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputMissingError(f"{path}: {error.strerror}") from None
+
+
+def _read(path: Path, file: Any, *, is_running: bool) -> RunState | None:
+    header: dict[str, Any] = {}
+    holder: dict[str, Any] = {}
+    entry: dict[str, Any] | None = None
+    summary = Summary()
+    for number, line in enumerate(file, start=1):
+        entry = lines.parsed(line)
+        if number == 1 and entry is not None:
+            header = entry
+            summary.job = printable(str(header.get("job", "")), 40)
+        elif entry is None and not line.endswith(b"\n"):
+            break  # torn, or still being written
+        elif entry is None or not lines.is_sound(
+            entry, int(holder.get("rows", 0)) if "row" in entry else 1 << 62
+        ):
+            raise InputUnusableError(f"{path}, line {number}: not a line of a journal")
+        elif "row" in entry:
+            summary.add(recorded(entry["row"], lines.outcome_of(entry)))
+        elif "pid" in entry:
+            holder = entry
+    if not holder or (entry is not None and "written" in entry and not is_running):
+        return None
+    command, of = (printable(str(header.get(key, ""))) for key in ("command", "input"))
+    return RunState(command, of, int(holder.get("rows", 0)), summary, is_running, holder)

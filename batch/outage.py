@@ -1,0 +1,81 @@
+"""The gate that closes when the service of one scope is down, and lets one probe through at a time."""
+
+import asyncio
+
+from batch.halt import Streak, after_failure, probe_pause
+
+
+class Outage:
+    """Whether the service is down, and whose turn it is to ask it.
+
+    Attributes:
+        since: when it went down, by the loop's clock, or None while it is up.
+
+    """
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._streak: Streak | None = None
+        self._found_at = 0.0
+        self._probe_at = 0.0
+        self._probing = False
+        self._changed = asyncio.Event()
+
+    async def turn(self) -> bool:
+        """Return when the service is up again, or true when it is the caller's turn to send a probe.
+
+        A caller that is told so sends a request, or calls `pass_on`.
+        """
+        while self.since is not None:
+            if self._probing:
+                await self._changed.wait()
+                continue
+            self._probing = True
+            try:
+                # An answer to a request sent earlier may end the outage meanwhile.
+                async with asyncio.timeout_at(self._probe_at):
+                    await self._changed.wait()
+            except TimeoutError:
+                return True
+            except asyncio.CancelledError:
+                self.pass_on()
+                raise
+        return False
+
+    def pass_on(self) -> None:
+        """Let another one send the probe."""
+        self._probing = False
+        self._wake()
+
+    def failed(self, sent_at: float, row: int, *, reached: bool) -> bool:
+        """Note a failure; return whether it counts against the row: not while the service is down.
+
+        Args:
+            sent_at: when the request was sent, by the loop's clock.
+            row: for which it was sent.
+            reached: whether the service may have received it.
+
+        """
+        now = asyncio.get_running_loop().time()
+        probe = self.since is not None and sent_at >= self._found_at
+        self._streak = after_failure(self._streak, now, row, reached=reached, probe=probe)
+        if self.since is None and self._streak.is_outage(now):
+            self.since, self._found_at = self._streak.since, now
+            self._probe_at = now + probe_pause(0)
+        elif probe:
+            self._probe_at = now + probe_pause(self._streak.probes)
+            self.pass_on()
+        return self.since is None
+
+    def answered(self) -> bool:
+        """Note any answer that is no failure; return whether that ends an outage."""
+        self._streak = None
+        if self.since is None:
+            return False
+        self.since = None
+        self.pass_on()
+        return True
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed.clear()

@@ -1,0 +1,53 @@
+"""Pure: what an earlier report leaves to do, and how its outcomes and new ones become one."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from batch.model import Record, Status
+
+
+def is_open(record: Record, only: Collection[str] = ()) -> bool:
+    """Whether a row is to be sent again.
+
+    Args:
+        record: what the earlier report says of it.
+        only: reasons to take up, or nothing for all.
+
+    """
+    return not record.status.is_through and (not only or record.reason in only)
+
+
+def is_in_doubt(record: Record) -> bool:
+    """Whether an earlier run may have had an effect that it did not see."""
+    return record.status is Status.UNCONFIRMED
+
+
+def undoable(record: Record) -> Record | None:
+    """Return a row's record before anything is undone, or None where the earlier run did nothing."""
+    if record.status is not Status.SUCCEEDED:
+        return None
+    return Record(record.row, Status.PENDING, "not_sent")
+
+
+def merged(earlier: Record | None, new: Record) -> Record:
+    """Return the record of a row over two runs: the new outcome, the attempts of both.
+
+    The duration still runs from the first attempt to the result, and is at least what both runs measured.
+    """
+    if earlier is None or not earlier.attempts:
+        return new
+    started_at, finished_at = earlier.started_at or new.started_at, new.finished_at or earlier.finished_at
+    measured = (earlier.duration_ms or 0) + (new.duration_ms or 0)
+    between = _milliseconds(started_at, finished_at) if new.attempts else 0
+    return new._replace(
+        attempts=earlier.attempts + new.attempts,
+        started_at=started_at,
+        finished_at=finished_at,
+        duration_ms=max(measured, between),
+    )
+
+
+def _milliseconds(start: str | None, end: str | None) -> int:
+    if start is None or end is None:
+        return 0
+    return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() * 1000)
