@@ -3,6 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -11,6 +12,7 @@ from batch.job import Job, RowError
 from batch.model import Record, Row, Status
 from batch.resume import is_open
 from batch.source import Input
+from batch.summary import Summary
 
 SEND, INVALID, DUPLICATE, KEPT = range(4)
 
@@ -49,6 +51,7 @@ class Preflight:
         sendable: number of rows to send.
         invalid: number of rows that cannot be used.
         duplicate: number of rows that would do the same as an earlier one.
+        kept: summary of the rows whose earlier outcome stands.
         marks: for each row `SEND`, `INVALID`, `DUPLICATE`, or `KEPT` where its earlier outcome stands.
         findings: the first rows that will not be sent.
         first_invalid: the first row that cannot be used, or None.
@@ -59,16 +62,12 @@ class Preflight:
     sendable: int
     invalid: int
     duplicate: int
+    kept: Summary
     marks: bytearray
     findings: Sequence[Finding]
     first_invalid: Finding | None
     _repeats: "array[int]" = field(repr=False)
     _firsts: "array[int]" = field(repr=False)
-
-    @property
-    def kept(self) -> int:
-        """Number of rows whose earlier outcome stands."""
-        return self.total - self.sendable - self.invalid - self.duplicate
 
     def first_of(self, row_number: int) -> int:
         """Return the label of the earlier row that a duplicate repeats.
@@ -109,7 +108,9 @@ def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = 
         InputUnusableError: the input as a whole cannot be used.
 
     """
-    hashes, invalid, kept, findings = _first_pass(source, job, wanted)
+    hashes, invalid, kept, summary, findings = _first_pass(source, job, wanted)
+    if len(kept) and len(kept) + len(invalid) < len(hashes):
+        _add_kept(source, job, wanted, hashes)
     marks = bytearray(len(hashes))
     for number in invalid:
         marks[number - 1] = INVALID
@@ -131,6 +132,7 @@ def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = 
         sendable=marks.count(SEND),
         invalid=marks.count(INVALID),
         duplicate=marks.count(DUPLICATE),
+        kept=summary,
         marks=marks,
         findings=sorted(findings)[:_FINDINGS_SHOWN],
         first_invalid=next((each for each in findings if each.status is Status.INVALID), None),
@@ -140,24 +142,25 @@ def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = 
 
 
 class _Found(NamedTuple):
-    """What the first pass found: for each row a hash or `_NO_HASH`, and the numbers of some rows."""
+    """What the first pass found: for each row a hash or `_NO_HASH`, and which rows are not sent."""
 
     hashes: "array[int]"
     invalid: "array[int]"
     kept: "array[int]"
+    summary: Summary
     findings: list[Finding]
 
 
 def _first_pass(source: Input, job: Job[Item], wanted: Callable[[Record], bool]) -> _Found:
     parse, key_of = job.parse, job.key
-    found = _Found(array("q"), array("q"), array("q"), [])
+    found = _Found(array("q"), array("q"), array("q"), Summary(job.name), [])
     keep = found.hashes.append
     for row in source.rows():
         problem, earlier = row.problem, row.earlier
         if earlier is not None and not wanted(earlier):
             found.kept.append(row.number)
-            # No row repeats one that was never sent itself.
-            keep(_NO_HASH if earlier.status in _NEVER_SENT else _hash(row, job))
+            found.summary.add(earlier)
+            keep(_NO_HASH)
             continue
         if not problem:
             try:
@@ -172,11 +175,16 @@ def _first_pass(source: Input, job: Job[Item], wanted: Callable[[Record], bool])
     return found
 
 
-def _hash(row: Row, job: Job[Item]) -> int:
-    try:
-        return hash(job.key(job.parse(row.cells))) & _HASH_BITS
-    except RowError:
-        return _NO_HASH
+def _add_kept(source: Input, job: Job[Item], wanted: Callable[[Record], bool], hashes: "array[int]") -> None:
+    """Add the hashes of rows that are not sent again, as one that is may repeat them.
+
+    No row repeats one that was never sent itself.
+    """
+    for row in source.rows():
+        earlier = row.earlier
+        if earlier is not None and earlier.status not in _NEVER_SENT and not wanted(earlier):
+            with suppress(RowError):
+                hashes[row.number - 1] = hash(job.key(job.parse(row.cells))) & _HASH_BITS
 
 
 def _doubtful(hashes: "array[int]") -> set[int]:

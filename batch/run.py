@@ -153,6 +153,8 @@ class Run:
             stopped: BatchError | None = None
             if journal.ended:
                 summary = read_summary(str(report))
+            elif in_place and not settings.failures and self.checked.kept.rows == self.checked.total:
+                summary = self.checked.kept  # nothing to send, and nothing to write that is not there
             else:
                 stopped, unsettled = asyncio.run(self._send(journal, connect, watch))
                 if isinstance(stopped, OutputError):
@@ -203,10 +205,13 @@ class Run:
 
     def _to_send(self, journal: Journal, in_doubt: set[int]) -> Iterator[Row]:
         marks = self.checked.marks
-        for row in self.source.rows():
+        left = self.checked.sendable - journal.continued
+        rows = self.source.rows()
+        while left and (row := next(rows, None)):
             if marks[row.number - 1] == SEND and row.number not in journal:
                 if row.earlier and is_in_doubt(row.earlier):
                     in_doubt.add(row.number)
+                left -= 1
                 yield row
 
     def _write_reports(self, journal: Journal, unsettled: dict[int, Outcome]) -> Summary:

@@ -39,8 +39,8 @@ def inspect(pairs: str, form: Format | None) -> tuple[str, int]:
 def described(source: Input, checked: Preflight) -> str:
     """Return what the pass over an input found."""
     found = f"{checked.sendable:,} to send, {checked.invalid:,} invalid, {checked.duplicate:,} duplicate"
-    if checked.kept:
-        found += f", {checked.kept:,} left as they are"
+    if checked.kept.rows:
+        found += f", {checked.kept.rows:,} left as they are"
     lines = [f"{source.name}: {source.format.upper()}, {counted(checked.total, 'row')}: {found}"]
     if source.dropped:
         lines.append(f"  not carried over, as columns of an earlier report: {', '.join(source.dropped)}")

@@ -89,15 +89,17 @@ class Report:
         columns, select, job = self._columns, self._select, self.job
         new = tuple.__new__
         for row in self._source.rows():
-            if len(known) != len(row.values):
-                known = self._source.columns[: len(row.values)]
+            place, line, cells, values, problem, _ = row
+            if len(known) != len(values):
+                known = self._source.columns[: len(values)]
                 own = _own(known)
-            _, line, cells, values, problem, _ = row
             if problem:
                 raise self._unusable(line, problem)
-            if cells[columns + 1] != job:
-                raise self._unusable(line, f"job: {quoted(cells[columns + 1])} after {quoted(job)}")
-            earlier = select(self._record(row.number, line, cells[columns:]))
+            try:
+                record = _record(place, cells[columns:], job)
+            except (KeyError, ValueError):
+                raise self._unusable(line, _problem(cells[columns:], job)) from None
+            earlier = select(record)
             if earlier is not None:
                 number += 1
                 yield new(Row, (number, line, cells[:columns], own(values), "", earlier))
@@ -108,31 +110,6 @@ class Report:
                 raise self._unusable(row.line, row.problem)
             return row.cells[self._columns + 1]
         return ""
-
-    def _record(self, number: int, line: int, cells: Sequence[str]) -> Record:
-        row, _, outcome, reason, http_status, code, message, request_id, attempts, *times, took = cells
-        try:
-            status = _STATUSES.get(outcome)
-            if status is None:
-                raise ValueError(f"outcome: {quoted(outcome)} is none")  # noqa: TRY301 - told with the others
-            return Record(
-                int(row) if row else number,
-                status,
-                reason,
-                int(http_status) if http_status else None,
-                code,
-                message,
-                request_id,
-                int(attempts or 0),
-                _time("started_at", times[0]),
-                _time("finished_at", times[1]),
-                int(took) if took else None,
-            )
-        except ValueError as error:
-            fields = {"row": row, "http_status": http_status, "attempts": attempts, "duration_ms": took}
-            wrong = next((name for name, text in fields.items() if text and not _is_number(text)), "")
-            text = f"{wrong}: {quoted(fields[wrong])} is not a number" if wrong else printable(str(error))
-            raise self._unusable(line, text) from None
 
     def _unusable(self, line: int, text: str) -> InputUnusableError:
         return InputUnusableError(f"{self.name}, line {line}: not a row of a report: {text}")
@@ -177,25 +154,57 @@ def read_summary(path: str) -> Summary:
 
 _STATUSES = {status.value: status for status in Status}
 
+# A named tuple's own constructor is a function in Python, and takes twice the time.
+_new_record = tuple.__new__
 
-def _time(column: str, text: str) -> str | None:
-    if not text:
-        return None
+
+def _record(place: int, cells: Sequence[str], job: str) -> Record:
+    row, of, outcome, reason, http_status, code, message, request_id, attempts, start, end, took = cells
+    if of != job or (start and _has_no_zone(start)) or (end and _has_no_zone(end)):
+        raise ValueError
+    return _new_record(
+        Record,
+        (
+            int(row) if row else place,
+            _STATUSES[outcome],
+            reason,
+            int(http_status) if http_status else None,
+            code,
+            message,
+            request_id,
+            int(attempts) if attempts else 0,
+            start or None,
+            end or None,
+            int(took) if took else None,
+        ),
+    )
+
+
+def _has_no_zone(time: str) -> bool:
+    return datetime.fromisoformat(time).tzinfo is None
+
+
+def _problem(cells: Sequence[str], job: str) -> str:
+    """Say what is wrong with a row that makes no record."""
+    texts = dict(zip(REPORT_COLUMNS, cells, strict=True))
+    if texts["job"] != job:
+        return f"job: {quoted(texts['job'])} after {quoted(job)}"
+    if texts["outcome"] not in _STATUSES:
+        return f"outcome: {quoted(texts['outcome'])} is none"
+    for name in sorted(_NUMERIC):
+        try:
+            int(texts[name] or 0)
+        except ValueError:
+            return f"{name}: {quoted(texts[name])} is not a number"
+    wrong = "finished_at" if _is_time(texts["started_at"]) else "started_at"
+    return f"{wrong}: {quoted(texts[wrong])} is not a time with its zone"
+
+
+def _is_time(text: str) -> bool:
     try:
-        is_sound = datetime.fromisoformat(text).utcoffset() is not None
-    except ValueError:
-        is_sound = False
-    if not is_sound:
-        raise ValueError(f"{column}: {quoted(text)} is not a time with its zone")
-    return text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        int(text)
+        return not text or not _has_no_zone(text)
     except ValueError:
         return False
-    return True
 
 
 def _own(columns: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:

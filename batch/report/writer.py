@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +16,14 @@ import orjson
 from batch.disk import sync_folder
 from batch.errors import OutputError
 from batch.model import Record
-from batch.report.layout import LEADING_COLUMNS, OUTCOME_COLUMNS, ReportFormat, report_format
+from batch.report.layout import (
+    LEADING_COLUMNS,
+    OUTCOME_COLUMNS,
+    REPORT_COLUMNS,
+    ReportFormat,
+    report_format,
+)
 from batch.text import defused
-
-_SPECIAL = re.compile("[\r;\t]")
 
 
 class ReportWriter:
@@ -71,9 +74,8 @@ class ReportWriter:
             OutputError: the disk takes no more.
 
         """
-        row, status, *told = record
         try:
-            self._form.write((row, self._job), values, (status.value, *told))
+            self._form.write(self._job, values, record)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self.rows += 1
@@ -129,28 +131,61 @@ def check_writable(path: Path) -> None:
 
 
 class _Form(Protocol):
-    def write(self, lead: Sequence[Any], own: Sequence[Any], outcome: Sequence[Any]) -> None: ...
+    def write(self, job: str, values: Sequence[Any], record: Record) -> None: ...
     def end(self) -> None: ...
+
+
+class _Line:
+    """What csv writes to: gives the line back."""
+
+    def write(self, text: str) -> str:
+        return text
 
 
 class _CsvForm:
     def __init__(self, file: io.TextIOBase, columns: Sequence[str]) -> None:
+        self._write = file.write
         self._width = len(columns)
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._quoting_writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        self._writer.writerow([*LEADING_COLUMNS, *columns, *OUTCOME_COLUMNS])
+        self._commas = len(columns) + len(REPORT_COLUMNS) - 1
+        self._line = csv.writer(_Line(), lineterminator="\n").writerow
+        self._quoted_line = csv.writer(_Line(), lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
+        self._put([*LEADING_COLUMNS, *columns, *OUTCOME_COLUMNS])
 
-    def write(self, lead: Sequence[Any], own: Sequence[Any], outcome: Sequence[Any]) -> None:
-        padding = [None] * (self._width - len(own))
-        texts = [value if isinstance(value, str) else _json_text(value) for value in own]
-        told = [defused(cell) if isinstance(cell, str) else cell for cell in outcome]
-        # csv leaves a lone carriage return unquoted, and a spreadsheet may split at semicolons and tabs.
-        special = _SPECIAL.search("".join([*texts, *[cell for cell in told if isinstance(cell, str)]]))
-        writer = self._quoting_writer if special else self._writer
-        writer.writerow([*lead, *texts, *padding, *told])
+    def write(self, job: str, values: Sequence[Any], record: Record) -> None:
+        for value in values:
+            if value.__class__ is not str:
+                values = [each if isinstance(each, str) else _json_text(each) for each in values]
+                break
+        if len(values) < self._width:
+            values = [*values, *[""] * (self._width - len(values))]
+        row, status, reason, http_status, code, message, request_id, attempts, start, end, took = record
+        cells = [
+            *(str(row), job),
+            *values,
+            *(status.value, reason and defused(reason), "" if http_status is None else str(http_status)),
+            *(code and defused(code), message and defused(message), request_id and defused(request_id)),
+            *(str(attempts), start or "", end or "", "" if took is None else str(took)),
+        ]
+        self._put(cells)
+
+    def _put(self, cells: list[str]) -> None:
+        line: Any = ",".join(cells)
+        # Most rows need no quoting, and csv takes several times as long to find that out.
+        if line.count(",") > self._commas or '"' in line or "\n" in line or _is_special(line):
+            line = self._line(cells)
+            # csv leaves a lone carriage return unquoted, and a spreadsheet may split at semicolons and tabs.
+            if _is_special(line):
+                line = self._quoted_line(cells)
+            self._write(line)
+        else:
+            self._write(f"{line}\n")
 
     def end(self) -> None:
         """Nothing follows the last row."""
+
+
+def _is_special(line: str) -> bool:
+    return "\r" in line or ";" in line or "\t" in line
 
 
 class _JsonlForm:
@@ -158,12 +193,13 @@ class _JsonlForm:
         self._file = file
         self._columns = columns
 
-    def write(self, lead: Sequence[Any], own: Sequence[Any], outcome: Sequence[Any]) -> None:
-        record = dict(zip(LEADING_COLUMNS, lead, strict=True))
-        record |= dict.fromkeys(self._columns)
-        record |= zip(self._columns, own, strict=False)
-        record |= zip(OUTCOME_COLUMNS, outcome, strict=True)
-        self._file.write(_json_text(record) + "\n")
+    def write(self, job: str, values: Sequence[Any], record: Record) -> None:
+        row, *told = record
+        entry = {"row": row, "job": job}
+        entry |= dict.fromkeys(self._columns)
+        entry |= zip(self._columns, values, strict=False)
+        entry |= zip(OUTCOME_COLUMNS, told, strict=True)
+        self._file.write(_json_text(entry) + "\n")
 
     def end(self) -> None:
         """Nothing follows the last row."""
@@ -174,10 +210,10 @@ class _JsonForm(_JsonlForm):
         super().__init__(file, columns)
         self._before = "[\n"
 
-    def write(self, lead: Sequence[Any], own: Sequence[Any], outcome: Sequence[Any]) -> None:
+    def write(self, job: str, values: Sequence[Any], record: Record) -> None:
         self._file.write(self._before)
         self._before = ","
-        super().write(lead, own, outcome)
+        super().write(job, values, record)
 
     def end(self) -> None:
         self._file.write("]\n")

@@ -66,4 +66,7 @@ def picker(wanted: Sequence[int]) -> tuple[Callable[[Sequence[Any]], tuple[Any, 
     present = [place for place in wanted if place != ABSENT]
     if len(present) > 1 and ABSENT not in wanted[: len(present)]:
         return itemgetter(*present), ("",) * (len(wanted) - len(present))
+    if len(wanted) > 1:
+        pick = itemgetter(*wanted)  # an absent column's place, -1, is that of what is added
+        return lambda fields: pick([*fields, ""]), ()
     return lambda fields: tuple([fields[place] if place != ABSENT else "" for place in wanted]), ()
