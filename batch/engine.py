@@ -329,7 +329,7 @@ class Engine:
         if (since := pace.outage.since) is None:
             return
         if was_up:
-            log.warning(
+            log.info(
                 "%s is down (%s): asking now and then until it answers", task.request.scope, _told(verdict)
             )
         if self._loop.time() - since >= self._limits.max_outage:
@@ -343,7 +343,7 @@ class Engine:
         """Keep what an answer means for the row, its scope and the run."""
         task.in_doubt = task.in_doubt or (verdict.maybe_applied and task.request.writes)
         if pace.outage.answered():
-            log.warning("%s answers again", task.request.scope)
+            log.info("%s answers again", task.request.scope)
         if verdict.kind is Kind.THROTTLED:
             if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
                 self.throttled += 1

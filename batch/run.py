@@ -161,6 +161,8 @@ class Run:
                     raise stopped
                 if isinstance(stopped, InterruptedRunError) and stopped.at_once:
                     raise stopped
+                if journal.settled == self.checked.sendable:
+                    stopped = None  # nothing was left to be stopped
                 summary = self._write_reports(journal, unsettled)
             if not stopped or in_place:
                 journal.remove()
@@ -196,7 +198,7 @@ class Run:
                 in_doubt=in_doubt,
             )
             journal.on_failure = lambda error: engine.stop(_not_kept(journal, error), grace=0)
-            with watch(engine, self.checked.sendable - journal.continued):
+            with watch(engine, self.checked.sendable - journal.settled):
                 await engine.run(self._to_send(journal, in_doubt))
                 await journal.flush()
         # Whatever else stopped the run, without its outcomes on disk no report can be written.
@@ -205,7 +207,7 @@ class Run:
 
     def _to_send(self, journal: Journal, in_doubt: set[int]) -> Iterator[Row]:
         marks = self.checked.marks
-        left = self.checked.sendable - journal.continued
+        left = self.checked.sendable - journal.settled
         rows = self.source.rows()
         while left and (row := next(rows, None)):
             if marks[row.number - 1] == SEND and row.number not in journal:

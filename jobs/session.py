@@ -10,9 +10,9 @@ from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
-from batch.errors import InputUnusableError, UsageError
+from batch.errors import BusyError, InputUnusableError, UsageError
 from batch.halt import Limits, parse_failure_limit
-from batch.journal import journal_path
+from batch.journal import journal_path, run_state
 from batch.pace import parse_rate
 from batch.preflight import Preflight
 from batch.report import REPORT_COLUMNS, open_report
@@ -84,6 +84,8 @@ def execute(command: str, options: RunOptions, authorize: Authorize) -> RunEnd |
 def _opened(stack: ExitStack, command: str, options: RunOptions, where: Site) -> tuple[Input, AssociationJob]:
     """Open the input of a command, and tell the job that is to be done with its rows."""
     columns = AssociationJob.columns
+    if command in ("resume", "undo"):
+        _refuse_unfinished(command, Path(options.pairs))
     if command == "resume":
         report = stack.enter_context(open_report(options.pairs, columns))
         if report.job not in JOBS:
@@ -100,6 +102,17 @@ def _opened(stack: ExitStack, command: str, options: RunOptions, where: Site) ->
         return report, Disassociate(where)
     source = open_source(options.pairs, format=options.format, columns=columns, reserved=REPORT_COLUMNS)
     return stack.enter_context(source), JOBS[command](where)
+
+
+def _refuse_unfinished(command: str, report: Path) -> None:
+    """Refuse a report that a run has not written yet, or for `undo` does not hold all that a run has done.
+
+    A `resume` that was interrupted goes on with the report as it stands.
+    """
+    if (command == "undo" or not report.exists()) and (run := run_state(report)):
+        if run.is_running:
+            raise BusyError(f"{report} is not written yet: {run.as_text()}")
+        raise InputUnusableError(f"{report} is not written yet: {run.as_text()}")
 
 
 def default_report(command: str, pairs: str) -> Path:

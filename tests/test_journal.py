@@ -75,7 +75,7 @@ def record(path: Path, entries: dict[int, Outcome], *, rows: int = 10) -> None:
 def recorded(path: Path, *, rows: int = 10, identity: Identity = IDENTITY) -> dict[int, Outcome]:
     with Journal(path, identity, rows) as journal:
         found = {row: outcome for row in range(1, rows + 1) if (outcome := journal.outcome(row))}
-        assert journal.continued == len(found)
+        assert journal.settled == len(found)
         assert list(found) == [row for row in range(1, rows + 1) if row in journal]
     return found
 
@@ -152,7 +152,7 @@ def test_a_long_text_is_read_back_whole(path: Path, text: str) -> None:
 
 async def test_an_outcome_is_known_at_once_and_readable_after_a_flush(path: Path) -> None:
     with Journal(path, IDENTITY, 3) as journal:
-        assert (journal.continued, 2 in journal, journal.outcome(2)) == (0, False, None)
+        assert (journal.settled, 2 in journal, journal.outcome(2)) == (0, False, None)
         journal.append(2, DONE)
         assert 2 in journal
         await journal.flush()
@@ -297,7 +297,7 @@ def test_a_foreign_file_of_one_line_is_not_taken_for_a_torn_journal(path: Path) 
 def test_a_restart_discards_whatever_was_there(path: Path, before: bytes) -> None:
     path.write_bytes(before)
     with Journal(path, IDENTITY, 10, restart=True) as journal:
-        assert (journal.continued, journal.outcome(1)) == (0, None)
+        assert (journal.settled, journal.outcome(1)) == (0, None)
     record(path, {3: DONE})
     assert recorded(path) == {3: DONE}
 
@@ -317,7 +317,7 @@ def test_an_empty_file_is_begun(path: Path) -> None:
 
 def test_a_journal_of_no_rows_is_a_journal(path: Path) -> None:
     with Journal(path, IDENTITY, 0) as journal:
-        assert journal.continued == 0
+        assert journal.settled == 0
 
 
 def test_a_directory_in_its_place_is_an_output_error(path: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_second_run_is_told_who_holds_the_journal(path: Path) -> None:
     with Journal(path, IDENTITY, 10) as journal:
         with pytest.raises(BusyError) as caught:
             Journal(path, IDENTITY, 10)
-        assert journal.continued == 0
+        assert journal.settled == 0
     message = str(caught.value)
     assert str(path) in message
     assert f"process {os.getpid()} on {socket.gethostname()}" in message
@@ -420,7 +420,7 @@ def test_a_journal_removed_while_its_lock_was_awaited_is_made_anew(
 
     monkeypatch.setattr(fcntl, "flock", removed_first)
     with Journal(path, IDENTITY, 10) as journal:
-        assert journal.continued == 0
+        assert journal.settled == 0
         assert path.exists()
         with pytest.raises(BusyError):
             Journal(path, IDENTITY, 10)

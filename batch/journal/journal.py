@@ -37,11 +37,11 @@ class Journal:
         identity: of this run.
         rows: rows of the input.
         restart: whether to discard what an earlier run left there.
-        supersedes: whether to discard another run's journal if the report holds everything it says.
+        supersedes: whether to discard another run's journal if the input is the report that this run wrote.
 
     Attributes:
         failure: what the disk said when it took no more, or None. Then some outcomes are not on it.
-        continued: rows that an earlier run has brought to their outcome.
+        settled: rows that have been brought to their outcome, by an earlier run or this one.
         in_doubt: rows that an earlier run may have sent without seeing an answer.
         ended: whether this very run had come to its end, and only its journal was left.
 
@@ -74,7 +74,7 @@ class Journal:
         except BaseException:
             os.close(self._file)
             raise
-        self.continued = rows - self._offsets.count(_NONE)
+        self.settled = rows - self._offsets.count(_NONE)
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +100,7 @@ class Journal:
     def append(self, row: int, outcome: Outcome) -> None:
         """Take an outcome; it is on disk within 250 ms. For use inside the event loop."""
         self._offsets[row - 1] = self._end
+        self.settled += 1
         self._take(lines.outcome(row, outcome))
 
     async def flush(self) -> None:
@@ -135,9 +136,17 @@ class Journal:
         self._put(lines.written(sha256, sorted(in_doubt)))
 
     def remove(self) -> None:
-        """Delete the file: the report holds everything now."""
-        self.path.unlink(missing_ok=True)
-        sync_folder(self.path)
+        """Delete the file: the report holds everything now.
+
+        Raises:
+            OutputError: it cannot be deleted.
+
+        """
+        try:
+            self.path.unlink(missing_ok=True)
+            sync_folder(self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be removed: {error.strerror}") from error
 
     def _take(self, line: bytes) -> None:
         self._end += len(line)
@@ -229,31 +238,30 @@ class Journal:
             )
 
     def _is_superseded(self, identity: Identity) -> bool:
-        """Whether the journal is another run's whose report is whole and so holds everything."""
+        """Whether the journal is another run's, and the input is the report in which all of it stands."""
         first = last = b""
         with open(os.dup(self._file), "rb") as file:
             file.seek(0)
             for last in file:
                 first = first or last
         header, end = lines.parsed(first) or {}, lines.parsed(last) or {}
-        if "written" not in end or not lines.difference(header, identity):
+        if end.get("written") != identity.sha256 or not lines.difference(header, identity):
             return False
-        self.ended = header.get("command") == identity.command and end["written"] == identity.sha256
+        self.ended = header.get("command") == identity.command
         return True
 
     def _begin(self, identity: Identity) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         line = lines.holder(os.getpid(), socket.gethostname(), since, self._rows)
-        is_new = not self._end
-        self._put(lines.header(identity) + line if is_new else line)
-        if is_new:
-            sync_folder(self.path)
+        self._put(line if self._end else lines.header(identity) + line)
 
     def _put(self, data: bytes) -> None:
         """Write lines at once, and bring them onto the disk."""
         try:
             _write_all(self._file, data)
             os.fsync(self._file)
+            if not self._end:
+                sync_folder(self.path)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._end += len(data)

@@ -46,9 +46,11 @@ class RunState:
 
     def as_text(self) -> str:
         """Return it as a line for a person."""
-        state = "is under way" if self.is_running else "was interrupted; the same command goes on"
-        done = f"{self.summary.rows:,} of {counted(self.rows, 'row')}"
-        return f"{self.command} of {self.input}: {done}; the run {state}{described(self.holder)}"
+        done = f"{self.command} of {self.input}: {self.summary.rows:,} of {counted(self.rows, 'row')}"
+        by = described(self.holder)
+        if self.is_running:
+            return f"{done}; under way{by}"
+        return f"{done}; interrupted{by}; the same command goes on"
 
 
 def run_state(report: Path) -> RunState | None:
