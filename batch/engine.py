@@ -67,6 +67,7 @@ class _Task:
         begun: whether a write has been announced.
         sent: requests of this row on the wire so far.
         in_flight: whether one of them is there now.
+        cut_short: whether a stop has taken attempts from it.
         started_at: first of them, seconds since the epoch.
         started: the same, by the loop's clock.
 
@@ -81,6 +82,7 @@ class _Task:
     begun: bool = False
     sent: int = 0
     in_flight: bool = False
+    cut_short: bool = False
     started_at: float = 0.0
     started: float = 0.0
 
@@ -171,6 +173,7 @@ class Engine:
         try:
             await asyncio.wait(self._workers)
         except asyncio.CancelledError:
+            self._finishing = False
             for worker in self._workers:
                 worker.cancel()
             await asyncio.wait(self._workers)
@@ -178,10 +181,10 @@ class Engine:
         finally:
             if deadline:
                 deadline.cancel()
-        for timer in self._waiting.values():
-            timer.cancel()
-        for task in (*self._ready, *self._waiting):
-            self._abandon(task)
+            for timer in self._waiting.values():
+                timer.cancel()
+            for task in (*self._ready, *self._waiting):
+                self._abandon(task)
 
     def stop(self, error: BatchError, *, grace: float = GRACE, finish: bool = True) -> None:
         """Take no new rows, let requests in flight end within `grace` seconds, abort the others.
@@ -220,28 +223,39 @@ class Engine:
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
-        task: _Task | None = None
+        is_at_end = False
+        while not is_at_end:
+            try:
+                is_at_end = await self._work_on_next(me)
+            except asyncio.CancelledError:
+                if not self.stopped:
+                    raise
+                # One that only waited may still settle another row while there is time.
+                is_at_end = not self._finishing
+            except BatchError as error:
+                self.stop(error, grace=0)
+                is_at_end = True
+            except Exception as error:
+                log.debug("unexpected", exc_info=True)
+                bug = InternalError(f"unexpected {type(error).__name__}: {error}")
+                bug.__cause__ = error
+                self.stop(bug, grace=0)
+                is_at_end = True
+
+    async def _work_on_next(self, me: asyncio.Task[None]) -> bool:
+        """Carry one row on; return whether there was none. A row that is left in its midst is let go."""
+        task = await self._next()
+        if task is None:
+            return True
+        self._workers[me] = task
         try:
-            while (task := await self._next()) is not None:
-                self._workers[me] = task
-                await self._advance(task)
-                self._workers[me] = task = None
-        except asyncio.CancelledError:
-            if not self.stopped:
-                raise
-            if task is not None:
-                self._abandon(task)
-        except BatchError as error:
-            if task is not None:
-                self._abandon(task)
-            self.stop(error, grace=0)
-        except Exception as error:
-            log.debug("unexpected", exc_info=True)
-            if task is not None:
-                self._abandon(task)
-            bug = InternalError(f"unexpected {type(error).__name__}: {error}")
-            bug.__cause__ = error
-            self.stop(bug, grace=0)
+            await self._advance(task)
+        except BaseException:
+            self._abandon(task)
+            raise
+        finally:
+            self._workers[me] = None
+        return False
 
     async def _next(self) -> _Task | None:
         """Return the next row to work on: one that is due again, else a new one; None at the end."""
@@ -276,21 +290,28 @@ class Engine:
                 if not task.in_doubt:
                     self._abandon(task)
                     return
+                task.cut_short = True
             try:
                 task.request = task.conversation.send(Answer(verdict, response, task.in_doubt))
             except StopIteration as end:
-                self._finish(task, end.value, settled=verdict.kind not in _STOPPING)
+                result = end.value
+                final = verdict.kind not in _STOPPING and not task.cut_short
+                self._finish(task, result, settled=final or result.status.is_through)
                 return
             if not self._finishing:
                 self._abandon(task)
                 return
             task.attempts = 0
 
-    async def _attempt(self, task: _Task) -> tuple[Verdict, Response | None]:
-        request = task.request
+    def _pace(self, request: Request) -> Pace:
         pace = self._paces.get(request.scope)
         if pace is None:
             pace = self._paces[request.scope] = Pace(self._rate, self._policy)
+        return pace
+
+    async def _attempt(self, task: _Task) -> tuple[Verdict, Response | None]:
+        request = task.request
+        pace = self._pace(request)
         await pace.permit()
         if request.writes and not task.begun:
             self._begin(task.row)
@@ -314,7 +335,7 @@ class Engine:
         finally:
             task.in_flight = False
         log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
-        if response is None or (response.status >= 500 and verdict.kind is Kind.TRANSIENT):
+        if _is_failure(verdict, response):
             self._note_failure(task, verdict, pace, sent_at)
         else:
             self._note_answer(task, verdict, pace, sent_at)
@@ -329,15 +350,18 @@ class Engine:
         if (since := pace.outage.since) is None:
             return
         if was_up:
-            log.info(
-                "%s is down (%s): asking now and then until it answers", task.request.scope, _told(verdict)
-            )
-        if self._loop.time() - since >= self._limits.max_outage:
+            told = _told(verdict)
+            log.info("%s is down (%s): asking now and then until it answers", task.request.scope, told)
+            left = self._limits.max_outage - (self._loop.time() - since)
+            self._loop.call_later(left, self._give_up, pace, since, told)
+
+    def _give_up(self, pace: Pace, since: float, told: str) -> None:
+        """Stop if an outage is still the one that it was."""
+        if pace.outage.since == since and self._unfinished:
             lasted = duration(self._loop.time() - since)
-            error = ServiceUnavailableError(
-                f"the service has been down for {lasted}; at last: {_told(verdict)}"
+            self.stop(
+                ServiceUnavailableError(f"the service has been down for {lasted}: {told}"), finish=False
             )
-            self.stop(error, finish=False)
 
     def _note_answer(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
         """Keep what an answer means for the row, its scope and the run."""
@@ -392,9 +416,10 @@ class Engine:
             self._unfinished -= 1
 
     def _finish(self, task: _Task, result: Result, *, settled: bool) -> None:
-        duration = self._loop.time() - task.started
-        finished_at = task.started_at + duration
-        outcome = Outcome(result, task.sent, task.started_at, finished_at, round(duration * 1000))
+        outcome = Outcome(result)
+        if task.sent:
+            took = self._loop.time() - task.started
+            outcome = Outcome(result, task.sent, task.started_at, task.started_at + took, round(took * 1000))
         if settled:
             self._record(task.row, outcome)
         else:
@@ -408,6 +433,11 @@ class Engine:
             failed = self.outcomes[Status.FAILED] + self.outcomes[Status.UNCONFIRMED]
             if limit.is_reached(failed, self.outcomes.total()):
                 self.stop(StoppedEarlyError(f"{counted(failed, 'row')} failed: --max-failures {limit}"))
+
+
+def _is_failure(verdict: Verdict, response: Response | None) -> bool:
+    """Whether the service did not answer, or only that something is wrong with it."""
+    return response is None or (response.status >= 500 and verdict.kind is Kind.TRANSIENT)
 
 
 def _told(verdict: Verdict) -> str:

@@ -32,7 +32,7 @@ class FailureLimit:
         return failed >= self.amount
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{'%' * self.per_cent}"
+        return f"{self.amount:.12g}{'%' * self.per_cent}"
 
 
 def parse_failure_limit(text: str) -> FailureLimit:

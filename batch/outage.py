@@ -21,10 +21,10 @@ class Outage:
         self._probing = False
         self._changed = asyncio.Event()
 
-    async def turn(self) -> bool:
-        """Return when the service is up again, or true when it is the caller's turn to send a probe.
+    async def turn(self) -> float | None:
+        """Return None when the service is up again, or `since` when it is the caller's turn to send a probe.
 
-        A caller that is told so sends a request, or calls `pass_on`.
+        A caller whose turn it is sends a request, or calls `pass_on`.
         """
         while self.since is not None:
             if self._probing:
@@ -36,11 +36,11 @@ class Outage:
                 async with asyncio.timeout_at(self._probe_at):
                     await self._changed.wait()
             except TimeoutError:
-                return True
+                return self.since
             except asyncio.CancelledError:
                 self.pass_on()
                 raise
-        return False
+        return None
 
     def pass_on(self) -> None:
         """Let another one send the probe."""

@@ -71,20 +71,20 @@ class Pace:
     async def permit(self) -> None:
         """Wait until one more request may leave. While the service is down only a probe may."""
         loop = asyncio.get_running_loop()
-        probe = False
+        probed = None  # the outage that this one is the probe of
         try:
             while True:
-                if self.outage.since is not None:
-                    probe = await self.outage.turn()
+                if self.outage.since not in (None, probed):
+                    probed = await self.outage.turn()
                 while (wait := self._resume_at - loop.time()) > 0:  # noqa: ASYNC110 - it may be prolonged
                     await asyncio.sleep(wait)
                 await self._limiter.acquire()
-                if self._resume_at <= loop.time() and (probe or self.outage.since is None):
+                if self._resume_at <= loop.time() and self.outage.since in (None, probed):
                     return
                 # A cool-down or an outage began while this one waited: its permit lapses, so that there is
                 # no rush afterwards.
         except asyncio.CancelledError:
-            if probe:
+            if probed is not None and probed == self.outage.since:
                 self.outage.pass_on()
             raise
 

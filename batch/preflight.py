@@ -108,17 +108,18 @@ def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = 
         InputUnusableError: the input as a whole cannot be used.
 
     """
-    hashes, invalid, kept, summary, findings = _first_pass(source, job, wanted)
-    if len(kept) and len(kept) + len(invalid) < len(hashes):
+    found = _first_pass(source, job, wanted)
+    hashes, findings = found.hashes, found.findings
+    if found.kept and len(found.kept) + len(found.invalid) < len(hashes):
         _add_kept(source, job, wanted, hashes)
     marks = bytearray(len(hashes))
-    for number in invalid:
+    for number in found.invalid:
         marks[number - 1] = INVALID
-    for number in kept:
+    for number in found.kept:
         marks[number - 1] = KEPT
     repeats, firsts = array("q"), array("q")
     if doubtful := _doubtful(hashes):
-        for row, first in _repeated(source, job, hashes, doubtful):
+        for row, first in _repeated(source, job, hashes, doubtful, is_report=found.is_report):
             if marks[row.number - 1] == KEPT:
                 continue
             marks[row.number - 1] = DUPLICATE
@@ -132,7 +133,7 @@ def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = 
         sendable=marks.count(SEND),
         invalid=marks.count(INVALID),
         duplicate=marks.count(DUPLICATE),
-        kept=summary,
+        kept=found.summary,
         marks=marks,
         findings=sorted(findings)[:_FINDINGS_SHOWN],
         first_invalid=next((each for each in findings if each.status is Status.INVALID), None),
@@ -141,20 +142,23 @@ def preflight(source: Input, job: Job[Item], wanted: Callable[[Record], bool] = 
     )
 
 
-class _Found(NamedTuple):
+@dataclass(slots=True)
+class _Found:
     """What the first pass found: for each row a hash or `_NO_HASH`, and which rows are not sent."""
 
-    hashes: "array[int]"
-    invalid: "array[int]"
-    kept: "array[int]"
     summary: Summary
-    findings: list[Finding]
+    hashes: "array[int]" = field(default_factory=lambda: array("q"))
+    invalid: "array[int]" = field(default_factory=lambda: array("q"))
+    kept: "array[int]" = field(default_factory=lambda: array("q"))
+    findings: list[Finding] = field(default_factory=list)
+    is_report: bool = False
 
 
 def _first_pass(source: Input, job: Job[Item], wanted: Callable[[Record], bool]) -> _Found:
     parse, key_of = job.parse, job.key
-    found = _Found(array("q"), array("q"), array("q"), Summary(job.name), [])
+    found = _Found(Summary(job.name))
     keep = found.hashes.append
+    earlier = None
     for row in source.rows():
         problem, earlier = row.problem, row.earlier
         if earlier is not None and not wanted(earlier):
@@ -172,6 +176,7 @@ def _first_pass(source: Input, job: Job[Item], wanted: Callable[[Record], bool])
         found.invalid.append(row.number)
         if len(found.findings) < _FINDINGS_SHOWN:
             found.findings.append(Finding(row.label, row.line, Status.INVALID, _at(row, problem)))
+    found.is_report = earlier is not None
     return found
 
 
@@ -201,23 +206,34 @@ def _doubtful(hashes: "array[int]") -> set[int]:
 
 
 def _repeated(
-    source: Input, job: Job[Item], hashes: "array[int]", doubtful: set[int]
+    source: Input, job: Job[Item], hashes: "array[int]", doubtful: set[int], *, is_report: bool
 ) -> Iterator[tuple[Row, int]]:
-    """Yield the rows that repeat an earlier one, each with that one's label.
+    """Yield the rows that repeat another one, each with that one's label.
 
     The rows of equal hashes are read again, and their keys are compared.
     """
-    first_by_key: dict[bytes, int] = {}
+    first_by_key: dict[bytes, tuple[int, int]] = {}
+    if is_report:
+        # A pair that an earlier run has sent is that row's, wherever in the file another one names it too.
+        for row, key in _keys(source, job, hashes, doubtful):
+            if row.earlier is not None and row.earlier.attempts:
+                first_by_key.setdefault(key, (row.number, row.label))
+    for row, key in _keys(source, job, hashes, doubtful):
+        number, label = first_by_key.setdefault(key, (row.number, row.label))
+        if number != row.number:
+            yield row, label
+
+
+def _keys(
+    source: Input, job: Job[Item], hashes: "array[int]", doubtful: set[int]
+) -> Iterator[tuple[Row, bytes]]:
+    """Read the rows of some hashes again, each with its key."""
     for row, code in zip(source.rows(), hashes, strict=False):
         if code in doubtful:
             try:
-                key = job.key(job.parse(row.cells))
+                yield row, job.key(job.parse(row.cells))
             except RowError:
                 raise InputUnusableError(f"{source.name} was changed while in use") from None
-            if key in first_by_key:
-                yield row, first_by_key[key]
-            else:
-                first_by_key[key] = row.label
 
 
 def _at(row: Row, problem: str) -> str:

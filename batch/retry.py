@@ -16,6 +16,7 @@ class RetryPolicy:
         max_attempts: attempts a request, the first included; throttled ones are not counted.
         first_wait: upper bound of the first wait, in seconds; it doubles with each attempt.
         longest_wait: upper bound of any wait that the service did not ask for, in seconds.
+        longest_hint: upper bound of a wait that the service asks for, in seconds.
         patience: seconds for which a request may be throttled without using up attempts.
 
     """
@@ -23,6 +24,7 @@ class RetryPolicy:
     max_attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 30.0
+    longest_hint: float = 300.0
     patience: float = 300.0
 
 
@@ -40,10 +42,10 @@ def back_off(policy: RetryPolicy, failures: int, draw: float) -> float:
 
 
 def hint(policy: RetryPolicy, seconds: float | None) -> float:
-    """Return how long to wait as the service asks: 0 for zero, negative or senseless; `patience` at most."""
+    """Return how long to wait as the service asks, `longest_hint` at most; 0 for what is none."""
     if seconds is None or not isfinite(seconds) or seconds <= 0:
         return 0.0
-    return min(seconds, policy.patience)
+    return min(seconds, policy.longest_hint)
 
 
 def next_wait(

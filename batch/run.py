@@ -42,6 +42,7 @@ class RunSettings:
         concurrency: requests in flight at most.
         policy: when to try again.
         limits: when to stop before the end.
+        in_place: whether the report takes the input's place.
         only: reasons of the earlier outcomes that are taken up; all if there are none.
         strict: whether one invalid row refuses the whole input.
         restart: whether to discard an interrupted run's journal instead of continuing it.
@@ -57,6 +58,7 @@ class RunSettings:
     concurrency: int
     policy: RetryPolicy
     limits: Limits = NO_LIMITS
+    in_place: bool = False
     only: frozenset[str] = frozenset()
     strict: bool = False
     restart: bool = False
@@ -140,7 +142,7 @@ class Run:
 
         """
         settings = self.settings
-        report, in_place = settings.report, self.source.is_at(settings.report)
+        report, in_place = settings.report, settings.in_place
         with Journal(
             journal_path(report),
             self._identity(),
@@ -163,9 +165,17 @@ class Run:
                     raise stopped
                 if journal.settled == self.checked.sendable:
                     stopped = None  # nothing was left to be stopped
-                summary = self._write_reports(journal, unsettled)
+                try:
+                    summary = self._write_reports(journal, unsettled, stopped=stopped is not None)
+                except InputUnusableError as error:
+                    raise InputUnusableError(
+                        f"{error}; what was done is kept in {journal.path}: put the input back as it was and "
+                        "run the same command again"
+                    ) from error
             if not stopped or in_place:
                 journal.remove()
+            else:
+                journal.note_placed()
         return RunEnd(summary, stopped, report, settings.failures if summary.not_through else None)
 
     def _identity(self) -> Identity:
@@ -216,14 +226,17 @@ class Run:
                 left -= 1
                 yield row
 
-    def _write_reports(self, journal: Journal, unsettled: dict[int, Outcome]) -> Summary:
+    def _write_reports(self, journal: Journal, unsettled: dict[int, Outcome], *, stopped: bool) -> Summary:
         columns, name = self.source.columns, self.job.name
         summary = Summary(name)
         with ExitStack() as files:
-            report = files.enter_context(ReportWriter(self.settings.report, name, columns))
+            place = self.settings.report
+            report = files.enter_context(ReportWriter(place, name, columns))
             failures = None
             if self.settings.failures:
-                failures = files.enter_context(ReportWriter(self.settings.failures, name, columns))
+                # Runs of other reports may have a file of failures of the same name.
+                writer = ReportWriter(self.settings.failures, name, columns, mark=place.name)
+                failures = files.enter_context(writer)
             for row in self.source.rows():
                 record = self._record(row, journal.outcome(row.number) or unsettled.get(row.number), journal)
                 # The cells of a row of the wrong width may stand under the wrong names: a later run that
@@ -239,7 +252,7 @@ class Run:
                 failures.commit()
             elif self.settings.failures:
                 self.settings.failures.unlink(missing_ok=True)
-            journal.note_written(sha256, _in_doubt(journal, unsettled))
+            journal.note_written(sha256, _in_doubt(journal, unsettled), stopped=stopped)
             report.commit()
         return summary
 
@@ -273,8 +286,9 @@ def _in_doubt(journal: Journal, unsettled: dict[int, Outcome]) -> Iterator[int]:
 def _not_kept(journal: Journal, error: OSError) -> OutputError:
     if isinstance(error, FileNotFoundError):
         return OutputError(
-            f"{journal.path} has been removed, and with it the outcomes that it held; sending has stopped. "
-            "The same command sends every row again"
+            f"{journal.path} has been moved or removed while the run was under way; sending has stopped. If "
+            "it was moved, put it back and run the same command; if it is gone, so are the outcomes it held, "
+            "and the same command sends every row again"
         )
     return OutputError(
         f"{journal.path}: cannot be written: {error.strerror}; sending has stopped. Make room and run the "

@@ -58,7 +58,7 @@ def next_command(end: RunEnd, repeated: Sequence[str], given: Mapping[str, Any])
 
     """
     if end.stopped and repeated:
-        return list(repeated)
+        return [part for part in repeated if part != "--restart"]  # it would discard what was done
     if not end.report:
         return []
     options = [
@@ -68,4 +68,5 @@ def next_command(end: RunEnd, repeated: Sequence[str], given: Mapping[str, Any])
         for part in (f"--{name.replace('_', '-')}", str(given[name]))
     ]
     failures = ["--failures", str(given["failures"])] if "failures" in given else []
-    return ["fpga-batch", "resume", str(end.report), *options, *failures]
+    report = str(end.report)
+    return ["fpga-batch", "resume", f"./{report}" if report.startswith("-") else report, *options, *failures]

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from importlib.metadata import version
 from itertools import combinations
+from math import isfinite
 from pathlib import Path
 
 from batch.errors import BusyError, InputUnusableError, UsageError
@@ -57,16 +58,17 @@ def execute(command: str, options: RunOptions, authorize: Authorize) -> RunEnd |
         to_stdout = command == "verify" and options.pairs == STANDARD_INPUT and options.report is None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if to_stdout else None
         settings = _settings(command, options, where, folder)
-        source, job = _opened(stack, command, options, where)
+        source, job = _opened(stack, command, options, where, settings)
         run = Run.prepare(source, job, settings)
         if options.dry_run:
             say(described(source, run.checked))
             say(f"would be sent to {where.address()} at {settings.rate}: {_estimate(run.checked, settings)}")
             return None
         if not run.checked.total:
-            say(f"{source.name}: there is nothing to undo")
+            if not options.quiet:
+                say(f"{source.name}: there is nothing to undo")
             return None
-        if settings.only and not run.checked.sendable:
+        if settings.only and not run.checked.sendable and not options.quiet:
             say(f"{source.name}: no row to send has the reason {' or '.join(sorted(settings.only))}")
         end = run.execute(
             _connection(options, authorize),
@@ -81,11 +83,13 @@ def execute(command: str, options: RunOptions, authorize: Authorize) -> RunEnd |
     return end
 
 
-def _opened(stack: ExitStack, command: str, options: RunOptions, where: Site) -> tuple[Input, AssociationJob]:
+def _opened(
+    stack: ExitStack, command: str, options: RunOptions, where: Site, settings: RunSettings
+) -> tuple[Input, AssociationJob]:
     """Open the input of a command, and tell the job that is to be done with its rows."""
     columns = AssociationJob.columns
     if command in ("resume", "undo"):
-        _refuse_unfinished(command, Path(options.pairs))
+        _refuse_unfinished(Path(options.pairs), in_place=settings.in_place)
     if command == "resume":
         report = stack.enter_context(open_report(options.pairs, columns))
         if report.job not in JOBS:
@@ -104,15 +108,14 @@ def _opened(stack: ExitStack, command: str, options: RunOptions, where: Site) ->
     return stack.enter_context(source), JOBS[command](where)
 
 
-def _refuse_unfinished(command: str, report: Path) -> None:
-    """Refuse a report that a run has not written yet, or for `undo` does not hold all that a run has done.
+def _refuse_unfinished(report: Path, *, in_place: bool) -> None:
+    """Refuse a report that does not hold all that a run has done.
 
-    A `resume` that was interrupted goes on with the report as it stands.
+    A `resume` in place that was interrupted goes on with the report as it stands.
     """
-    if (command == "undo" or not report.exists()) and (run := run_state(report)):
-        if run.is_running:
-            raise BusyError(f"{report} is not written yet: {run.as_text()}")
-        raise InputUnusableError(f"{report} is not written yet: {run.as_text()}")
+    if (not in_place or not report.exists()) and (run := run_state(report)):
+        error = BusyError if run.is_running else InputUnusableError
+        raise error(f"{report} is not complete: {run.as_text()}")
 
 
 def default_report(command: str, pairs: str) -> Path:
@@ -128,6 +131,8 @@ def default_report(command: str, pairs: str) -> Path:
     if command == "resume":
         if pairs == STANDARD_INPUT:
             raise UsageError("a report from standard input cannot be rewritten in place: use --report")
+        if pairs.lower().endswith(".gz"):
+            raise UsageError(f"{pairs}: a compressed report cannot be rewritten in place: use --report")
         return Path(pairs)
     if pairs == STANDARD_INPUT:
         return Path(f"fpga-batch.{'undo' if command == 'undo' else 'report'}.csv")
@@ -141,12 +146,18 @@ def default_report(command: str, pairs: str) -> Path:
 
 def _settings(command: str, options: RunOptions, where: Site, folder: Path | None) -> RunSettings:
     report = options.report or (folder / "report.csv" if folder else default_report(command, options.pairs))
+    if report.is_symlink():
+        report = report.resolve()  # the file is replaced, not the link
     files = [report, journal_path(report)]
     files += [options.failures] if options.failures else []
-    if not (command == "resume" and _is_same(Path(options.pairs), report)):
+    in_place = command == "resume" and _is_same(Path(options.pairs), report)
+    if not in_place:
         files.append(Path(options.pairs))
     if any(_is_same(one, other) for one, other in combinations(files, 2)):
         raise UsageError("input, report, its journal and the failures file must be different files")
+    for name in ("timeout", "max_outage", "max_duration"):
+        if not isfinite(getattr(options, name) or 0):
+            raise UsageError(f"--{name.replace('_', '-')} must be a number of seconds")
     limits = Limits(
         parse_failure_limit(options.max_failures) if options.max_failures else None,
         options.max_outage,
@@ -162,6 +173,7 @@ def _settings(command: str, options: RunOptions, where: Site, folder: Path | Non
         concurrency=options.concurrency,
         policy=RetryPolicy(options.max_attempts, patience=options.max_outage),
         limits=limits,
+        in_place=in_place,
         only=_reasons(options.only),
         strict=options.strict,
         restart=options.restart,
@@ -169,7 +181,9 @@ def _settings(command: str, options: RunOptions, where: Site, folder: Path | Non
 
 
 def _reasons(text: str | None) -> frozenset[str]:
-    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if text is None:
+        return frozenset()
+    words = [word.strip() for word in text.split(",")]
     for word in words:
         if not _REASON.fullmatch(word):
             raise UsageError(f"--only {word!r}: write reasons as the report has them, as throttled,timeout")

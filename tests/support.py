@@ -1,11 +1,17 @@
-"""What several test files use: time that only tests move, canned answers, pairs."""
+"""What several test files use: time that only tests move, canned answers, a run of the engine, pairs."""
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from batch.model import Request, Response
+from batch.engine import Engine
+from batch.errors import BatchError, InterruptedRunError
+from batch.halt import NO_LIMITS, Limits
+from batch.job import Conversation
+from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
+from batch.pace import Rate
+from batch.retry import RetryPolicy
 from batch.transport import TransportError
 from jobs.sandbox import Call, Sandbox, Withheld
 
@@ -51,33 +57,276 @@ def run_virtually(coroutine: Coroutine[Any, Any, T]) -> T:
         return runner.run(coroutine)
 
 
-class Script:
-    """A transport that plays canned ends of attempts, one after the other, and notes what it was asked."""
+OK = Response(204)
+NO = Response(400)
+BUSY = Response(429)
+ERROR = Response(500)
+DENIED = Response(401)
+NOWHERE = Response(404)
+FOUND = Response(200, body=b"there")
+ABSENT = Response(200)
+LOST = TransportError("connection", "reset", sent=True)
+UNSENT = TransportError("connection", "refused", sent=False)
 
-    def __init__(
-        self, *ends: Response | Exception | Callable[[Request], Response], takes: float = 0.0
-    ) -> None:
-        self._ends: Iterator[Response | Exception | Callable[[Request], Response]] = iter(ends)
-        self._takes = takes
+End = Response | Exception | Callable[[Request], Response]
+"""How an attempt ends."""
+
+FAST = Rate(1_000_000)
+
+
+class Wire:
+    """A transport that notes what it was asked; how an attempt ends is a subclass's say."""
+
+    def __init__(self) -> None:
         self.requests: list[Request] = []
         self.times: list[float] = []
         self.in_flight = 0
         self.most_in_flight = 0
 
     async def send(self, request: Request) -> Response:
+        raise NotImplementedError
+
+    async def carry(self, request: Request, takes: float, end: Callable[[], End]) -> Response:
+        """Note a request, let so many seconds pass, and end the attempt as it is said then."""
         self.requests.append(request)
         self.times.append(asyncio.get_running_loop().time())
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            if self._takes:
-                await asyncio.sleep(self._takes)
-            end = next(self._ends)
+            if takes:
+                await asyncio.sleep(takes)
+            ended = end()
         finally:
             self.in_flight -= 1
-        if isinstance(end, Exception):
-            raise end
-        return end(request) if callable(end) else end
+        if isinstance(ended, Exception):
+            raise ended
+        return ended(request) if callable(ended) else ended
+
+
+class Script(Wire):
+    """A transport that plays canned ends of attempts, one after the other."""
+
+    def __init__(self, *ends: End, takes: float = 0.0) -> None:
+        super().__init__()
+        self._ends = iter(ends)
+        self._takes = takes
+
+    async def send(self, request: Request) -> Response:
+        return await self.carry(request, self._takes, lambda: next(self._ends))
+
+
+class Service(Wire):
+    """A service that goes down and comes up again at given times, in seconds from the first request.
+
+    Nothing is done while it is down, whatever a request's end lets one think.
+
+    Args:
+        changes: it is up before the first of these times, down until the second, and so on.
+        failing: how a request ends that comes in while it is down.
+        takes: seconds from a request to its answer.
+        fails_after: seconds from a request to its failure.
+        poisoned: addresses of which every request is answered with an error.
+        spared: scopes that are never down.
+
+    """
+
+    def __init__(
+        self,
+        *changes: float,
+        failing: Response | TransportError = UNSENT,
+        takes: float = 0.01,
+        fails_after: float = 0.01,
+        poisoned: Container[str] = (),
+        spared: Container[str] = (),
+    ) -> None:
+        super().__init__()
+        self._changes = changes
+        self._failing = failing
+        self._takes = takes
+        self._fails_after = fails_after
+        self._poisoned = poisoned
+        self._spared = spared
+        self._done: set[str] = set()
+
+    def seconds(self) -> float:
+        """Return the seconds since the first request."""
+        now = asyncio.get_running_loop().time()
+        return now - (self.times[0] if self.times else now)
+
+    def end(self, request: Request) -> tuple[float, Response | TransportError]:
+        """Say how long a request that comes in now takes, and how it ends."""
+        if request.url in self._poisoned:
+            return self._takes, ERROR
+        down = sum(self.seconds() >= each for each in self._changes) % 2
+        if down and request.scope not in self._spared:
+            return self._fails_after, self._failing
+        if request.writes:
+            self._done.add(request.url)
+            return self._takes, OK
+        return self._takes, FOUND if request.url in self._done else ABSENT
+
+    async def send(self, request: Request) -> Response:
+        takes, end = self.end(request)
+        return await self.carry(request, takes, lambda: end)
+
+
+class Switch:
+    """A job that switches a thing on: one write, and a read where it is in doubt.
+
+    A thing may stand in a scope of its own: `b/7`.
+    """
+
+    name = "switch"
+    columns = ()
+
+    def parse(self, cells: Sequence[str]) -> str:
+        return cells[0]
+
+    def key(self, item: str) -> bytes:
+        return item.encode()
+
+    def conversation(self, item: str) -> Conversation:
+        scope = item.rpartition("/")[0] or "scope"
+        answer = yield Request("POST", f"/{item}", b"on", scope)
+        if answer.verdict.kind is Kind.DONE:
+            return Result(Status.SUCCEEDED)
+        if not answer.in_doubt:
+            return Result(Status.FAILED, answer.verdict.reason)
+        reading = yield Request("GET", f"/{item}", None, scope)
+        if reading.verdict.kind is not Kind.DONE:
+            return Result(Status.UNCONFIRMED, reading.verdict.reason)
+        assert reading.response is not None
+        if reading.response.body == b"there":
+            return Result(Status.SUCCEEDED)
+        return Result(Status.FAILED, answer.verdict.reason)
+
+    def classify(self, response: Response) -> Verdict:
+        return {
+            204: Verdict(Kind.DONE),
+            200: Verdict(Kind.DONE),
+            400: Verdict(Kind.REFUSED, "rejected"),
+            401: Verdict(Kind.DENIED, "denied"),
+            404: Verdict(Kind.NO_SERVICE, "no_such_api"),
+            429: Verdict(Kind.THROTTLED, "throttled"),
+            500: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True),
+        }[response.status]
+
+
+class Run:
+    """One run of the engine over so many rows, and what was recorded.
+
+    Args:
+        ends: how the attempts end, one after the other.
+        service: takes the requests instead.
+        rows: their number.
+        thing: gives a row's cell by its number.
+        begin: is told of each row before its first write, beside the run itself.
+        takes: seconds that each attempt takes, unless a service says so.
+        draw: the random number that is always drawn.
+
+    The other arguments are the engine's.
+    """
+
+    def __init__(
+        self,
+        *ends: End,
+        service: Wire | None = None,
+        rows: int = 1,
+        thing: Callable[[int], str] = str,
+        concurrency: int = 1,
+        rate: Rate = FAST,
+        policy: RetryPolicy | None = None,
+        limits: Limits = NO_LIMITS,
+        in_doubt: Container[int] = (),
+        begin: Callable[[int], None] = lambda _row: None,
+        clock: Callable[[], float] = lambda: 1_700_000_000.0,
+        takes: float = 0.0,
+        draw: float = 0.5,
+    ) -> None:
+        self.script: Wire = service or Script(*ends, takes=takes)
+        self.recorded: list[tuple[int, Outcome]] = []
+        self.recorded_at: list[float] = []
+        self.begun: list[tuple[int, int]] = []
+        self.things = {n: thing(n) for n in range(1, rows + 1)}
+        self.rows = (Row(n, n, (cell,), ()) for n, cell in self.things.items())
+        self._begin = begin
+        self.engine = Engine(
+            Switch(),
+            self.script,
+            rate=rate,
+            concurrency=concurrency,
+            policy=policy or RetryPolicy(),
+            limits=limits,
+            in_doubt=in_doubt,
+            begin=self._begun,
+            record=self._record,
+            draw=lambda: draw,
+            clock=clock,
+        )
+        self.took = 0.0
+        self.tasks_left = 0
+        self.sent_afterwards = 0
+        self.broken: list[dict[str, Any]] = []
+
+    def _begun(self, row: int) -> None:
+        self.begun.append((row, len(self.script.requests)))
+        self._begin(row)
+
+    def _record(self, row: int, outcome: Outcome) -> None:
+        self.recorded.append((row, outcome))
+        self.recorded_at.append(asyncio.get_running_loop().time())
+
+    def go(
+        self,
+        *,
+        stop_after: float | None = None,
+        error: BatchError | None = None,
+        grace: float = 10,
+        cancel_after: float | None = None,
+    ) -> "Run":
+        """Run to the end; note what is left behind, and wait for whatever might come of it."""
+
+        async def going() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, context: self.broken.append(context))
+            began = loop.time()
+            if stop_after is not None:
+                stop = error or stop_request()
+                loop.call_later(stop_after, lambda: self.engine.stop(stop, grace=grace))
+            running = asyncio.create_task(self.engine.run(self.rows))
+            if cancel_after is not None:
+                loop.call_later(cancel_after, running.cancel)
+            await asyncio.wait([running])
+            self.took = round(loop.time() - began, 3)
+            self.tasks_left = len(asyncio.all_tasks()) - 1
+            assert running.cancelled() == (cancel_after is not None)
+            if not running.cancelled():
+                running.result()
+            sent = len(self.script.requests)
+            await asyncio.sleep(1000)
+            self.sent_afterwards = len(self.script.requests) - sent
+
+        run_virtually(going())
+        return self
+
+    @property
+    def results(self) -> dict[int, Result]:
+        ended = [*self.recorded, *self.engine.unsettled.items()]
+        results = {row: outcome.result for row, outcome in ended}
+        assert len(results) == len(ended), "a row has two outcomes"
+        return results
+
+    @property
+    def settled(self) -> list[int]:
+        return [row for row, _ in self.recorded]
+
+    @property
+    def methods(self) -> str:
+        return " ".join(request.method for request in self.script.requests)
+
+
+def stop_request() -> BatchError:
+    return InterruptedRunError("stopped by SIGTERM", 15)
 
 
 class SandboxTransport:

@@ -1,127 +1,32 @@
 """The worker pool, driven with canned answers in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
 
 import pytest
-from support import Script, run_virtually
+from support import (
+    ABSENT,
+    BUSY,
+    DENIED,
+    ERROR,
+    FOUND,
+    LOST,
+    NO,
+    NOWHERE,
+    OK,
+    UNSENT,
+    Run,
+    Switch,
+    run_virtually,
+    stop_request,
+)
 
-from batch.engine import MOST_WAITING, Engine
-from batch.errors import BatchError, DeniedError, InterruptedRunError, ServiceUnavailableError
+from batch.engine import MOST_WAITING
+from batch.errors import DeniedError, OutputError, ServiceUnavailableError, StoppedEarlyError
+from batch.halt import FailureLimit, Limits
 from batch.job import Conversation
-from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
+from batch.model import Kind, Request, Response, Result, Status
 from batch.pace import Rate
 from batch.retry import RetryPolicy
-from batch.transport import TransportError
-
-OK = Response(204)
-NO = Response(400)
-BUSY = Response(429)
-ERROR = Response(500)
-DENIED = Response(401)
-NOWHERE = Response(404)
-FOUND = Response(200, body=b"there")
-LOST = TransportError("connection", "reset", sent=True)
-UNSENT = TransportError("connection", "refused", sent=False)
-
-FAST = Rate(1_000_000)
-
-
-class Switch:
-    """A job that switches a thing on: one write, and a read where it is in doubt."""
-
-    name = "switch"
-    columns = ()
-
-    def parse(self, cells: Sequence[str]) -> str:
-        return cells[0]
-
-    def key(self, item: str) -> bytes:
-        return item.encode()
-
-    def conversation(self, item: str) -> Conversation:
-        answer = yield Request("POST", f"/{item}", b"on", "scope")
-        if answer.verdict.kind is Kind.DONE:
-            return Result(Status.SUCCEEDED)
-        if not answer.in_doubt:
-            return Result(Status.FAILED, answer.verdict.reason)
-        reading = yield Request("GET", f"/{item}", None, "scope")
-        if reading.verdict.kind is not Kind.DONE:
-            return Result(Status.UNCONFIRMED, reading.verdict.reason)
-        assert reading.response is not None
-        if reading.response.body == b"there":
-            return Result(Status.SUCCEEDED)
-        return Result(Status.FAILED, answer.verdict.reason)
-
-    def classify(self, response: Response) -> Verdict:
-        return {
-            204: Verdict(Kind.DONE),
-            200: Verdict(Kind.DONE),
-            400: Verdict(Kind.REFUSED, "rejected"),
-            401: Verdict(Kind.DENIED, "denied"),
-            404: Verdict(Kind.NO_SERVICE, "no_such_api"),
-            429: Verdict(Kind.THROTTLED, "throttled"),
-            500: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True),
-        }[response.status]
-
-
-class Run:
-    """One run of the engine over so many rows, and what was recorded."""
-
-    def __init__(
-        self,
-        *ends: Response | Exception | Callable[[Request], Response],
-        rows: int = 1,
-        concurrency: int = 1,
-        rate: Rate = FAST,
-        policy: RetryPolicy | None = None,
-        takes: float = 0.0,
-        draw: float = 0.5,
-    ) -> None:
-        self.script = Script(*ends, takes=takes)
-        self.recorded: list[tuple[int, Outcome]] = []
-        self.rows = (Row(n, n, (str(n),), ()) for n in range(1, rows + 1))
-        self.engine = Engine(
-            Switch(),
-            self.script,
-            rate=rate,
-            concurrency=concurrency,
-            policy=policy or RetryPolicy(),
-            record=lambda row, outcome: self.recorded.append((row, outcome)),
-            draw=lambda: draw,
-            clock=lambda: 1_700_000_000.0,
-        )
-        self.took = 0.0
-
-    def go(
-        self, *, stop_after: float | None = None, error: BatchError | None = None, grace: float = 10
-    ) -> "Run":
-        async def going() -> None:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            if stop_after is not None:
-                assert error is not None
-                loop.call_later(stop_after, lambda: self.engine.stop(error, grace=grace))
-            await self.engine.run(self.rows)
-            self.took = round(loop.time() - began, 3)
-
-        run_virtually(going())
-        return self
-
-    @property
-    def results(self) -> dict[int, Result]:
-        ended = [*self.recorded, *self.engine.unsettled.items()]
-        results = {row: outcome.result for row, outcome in ended}
-        assert len(results) == len(ended), "a row has two outcomes"
-        return results
-
-    @property
-    def settled(self) -> list[int]:
-        return [row for row, _ in self.recorded]
-
-    @property
-    def methods(self) -> str:
-        return " ".join(request.method for request in self.script.requests)
 
 
 def test_a_plain_success_is_one_request_and_one_outcome() -> None:
@@ -155,9 +60,9 @@ def test_a_refusal_is_not_repeated() -> None:
 
 
 def test_a_request_that_was_never_sent_is_repeated_and_is_not_in_doubt() -> None:
-    run = Run(*[UNSENT] * 3, policy=RetryPolicy(max_attempts=3)).go()
-    assert run.results == {1: Result(Status.FAILED, "connection")}
-    assert run.methods == "POST POST POST"
+    run = Run(*[UNSENT] * 5, OK).go()
+    assert run.results == {1: Result(Status.SUCCEEDED)}
+    assert run.methods == "POST POST POST POST POST POST"
 
 
 def test_a_lost_answer_is_repeated_and_then_read_back() -> None:
@@ -254,10 +159,6 @@ def test_a_row_in_doubt_when_the_run_is_refused_is_unconfirmed_not_failed() -> N
     assert run.results == {1: Result(Status.UNCONFIRMED, "interrupted")}
 
 
-def stop_request() -> BatchError:
-    return InterruptedRunError("stopped by SIGTERM", 15)
-
-
 def test_a_stop_takes_no_new_rows_and_lets_requests_in_flight_end() -> None:
     run = Run(*[OK] * 100, rows=100, concurrency=4, takes=1.0).go(stop_after=1.5, error=stop_request())
     assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
@@ -347,3 +248,164 @@ def test_cancelling_the_run_from_outside_cancels_its_requests() -> None:
         return run.script.in_flight
 
     assert run_virtually(cancelled()) == 0
+
+
+def test_begin_is_called_once_a_row_just_before_its_first_write() -> None:
+    run = Run(LOST, OK, NO, BUSY, OK, rows=3).go()
+    assert run.results.keys() == {1, 2, 3}
+    writes: dict[int, int] = {}
+    for place, request in enumerate(run.script.requests):
+        writes.setdefault(int(request.url[1:]), place)
+    assert dict(run.begun) == writes
+    assert len(run.begun) == 3
+
+
+def test_begin_is_called_before_the_write_is_sent_and_after_its_permit() -> None:
+    run = Run(*[OK] * 3, rows=3, concurrency=3, rate=Rate(1, 60.0)).go(stop_after=30.0)
+    assert [row for row, _ in run.begun] == [1]
+    assert len(run.script.requests) == 1
+
+
+class Look:
+    """A job that only reads."""
+
+    name = "look"
+    columns = ()
+    parse, key, classify = Switch.parse, Switch.key, Switch.classify
+
+    def conversation(self, item: str) -> Conversation:
+        answer = yield Request("GET", f"/{item}", None, "scope")
+        return Result(Status.UNCHANGED if answer.verdict.kind is Kind.DONE else Status.FAILED)
+
+
+def test_begin_is_never_called_for_reads() -> None:
+    run = Run(LOST, FOUND, FOUND, rows=2)
+    run.engine._job = Look()
+    run.go()
+    assert run.methods == "GET GET GET"
+    assert run.begun == []
+    assert run.results == {1: Result(Status.UNCHANGED), 2: Result(Status.UNCHANGED)}
+
+
+def full_disk(_row: int) -> None:
+    raise OutputError("the disk is full")
+
+
+def test_a_row_that_cannot_be_noted_is_not_sent_and_the_run_stops() -> None:
+    run = Run(*[OK] * 9, rows=9, concurrency=3, begin=full_disk).go()
+    assert isinstance(run.engine.stopped, OutputError)
+    assert run.script.requests == []
+    assert run.results == {}
+    assert run.took == pytest.approx(0, abs=0.001)
+
+
+def test_a_row_that_cannot_be_noted_stops_also_those_under_way() -> None:
+    def from_the_third_on(row: int) -> None:
+        if row >= 3:
+            full_disk(row)
+
+    run = Run(*[OK] * 9, rows=9, concurrency=2, begin=from_the_third_on, takes=5.0).go()
+    assert isinstance(run.engine.stopped, OutputError)
+    assert len(run.script.requests) == 2
+    assert run.settled == [1]
+    assert run.results == {1: Result(Status.SUCCEEDED), 2: Result(Status.UNCONFIRMED, "interrupted")}
+
+
+@pytest.mark.parametrize(
+    ("reading", "status"), [(FOUND, Status.SUCCEEDED), (ABSENT, Status.FAILED), (NO, Status.UNCONFIRMED)]
+)
+def test_a_refusal_of_a_row_that_an_earlier_run_left_in_doubt_is_read_back(
+    reading: Response, status: Status
+) -> None:
+    run = Run(NO, reading, in_doubt={1}).go()
+    assert run.methods == "POST GET"
+    assert run.results[1].status is status
+    assert run.settled == [1]
+
+
+def test_only_the_rows_in_doubt_are_read_back() -> None:
+    run = Run(NO, NO, FOUND, NO, rows=3, in_doubt={2}).go()
+    assert run.methods == "POST POST GET POST"
+    statuses = {row: result.status for row, result in run.results.items()}
+    assert statuses == {1: Status.FAILED, 2: Status.SUCCEEDED, 3: Status.FAILED}
+
+
+def test_a_row_left_in_doubt_that_was_not_sent_again_stays_unconfirmed_and_has_no_times() -> None:
+    run = Run(OK, OK, rows=2, concurrency=2, in_doubt={2}, rate=Rate(1, 60.0)).go(stop_after=5.0)
+    assert run.settled == [1]
+    outcome = run.engine.unsettled[2]
+    assert outcome.result == Result(Status.UNCONFIRMED, "interrupted")
+    assert (outcome.attempts, outcome.started_at, outcome.finished_at) == (0, None, None)
+    assert not outcome.duration_ms
+
+
+def test_the_run_stops_when_so_many_rows_have_failed() -> None:
+    run = Run(OK, NO, NO, OK, NO, *[OK] * 50, rows=50, limits=Limits(FailureLimit(3))).go()
+    assert isinstance(run.engine.stopped, StoppedEarlyError)
+    assert run.engine.stopped.exit_code == 75
+    assert "3 rows failed" in str(run.engine.stopped)
+    assert run.settled == [1, 2, 3, 4, 5]
+
+
+def test_rows_that_are_unconfirmed_count_as_failed() -> None:
+    policy = RetryPolicy(max_attempts=1)
+    run = Run(LOST, NO, NO, *[OK] * 50, rows=50, policy=policy, limits=Limits(FailureLimit(2))).go()
+    assert isinstance(run.engine.stopped, StoppedEarlyError)
+    assert [run.results[row].status for row in run.settled] == [Status.UNCONFIRMED, Status.FAILED]
+
+
+def test_rows_under_way_end_when_too_many_have_failed() -> None:
+    limits = Limits(FailureLimit(1))
+    run = Run(NO, LOST, OK, OK, FOUND, *[OK] * 50, rows=50, concurrency=4, takes=1.0, limits=limits).go()
+    assert run.settled[0] == 1
+    assert {row: result.status for row, result in run.results.items()} == {
+        1: Status.FAILED,
+        2: Status.SUCCEEDED,
+        3: Status.SUCCEEDED,
+        4: Status.SUCCEEDED,
+    }
+    assert run.methods == "POST POST POST POST GET"
+
+
+def test_per_cent_of_failures_stop_the_run_from_100_rows_on() -> None:
+    limits = Limits(FailureLimit(5, per_cent=True))
+    run = Run(*[NO] * 20, *[OK] * 79, NO, *[OK] * 400, rows=500, limits=limits).go()
+    assert isinstance(run.engine.stopped, StoppedEarlyError)
+    assert "--max-failures 5%" in str(run.engine.stopped)
+    assert run.settled == list(range(1, 101))
+
+
+def test_fewer_failures_than_so_many_per_cent_do_not_stop_the_run() -> None:
+    limits = Limits(FailureLimit(5, per_cent=True))
+    run = Run(*[OK] * 96, *[NO] * 4, *[OK] * 400, rows=500, limits=limits).go()
+    assert run.engine.stopped is None
+    assert len(run.settled) == 500
+
+
+def test_the_run_takes_no_rows_after_its_longest_duration_and_those_under_way_end() -> None:
+    run = Run(*[OK] * 500, rows=500, concurrency=4, takes=1.0, limits=Limits(max_duration=10.5)).go()
+    assert isinstance(run.engine.stopped, StoppedEarlyError)
+    assert run.engine.stopped.exit_code == 75
+    assert run.took == 11.0
+    assert sorted(run.settled) == list(range(1, 45))
+    assert len(run.results) == 44, "the rest has no outcome"
+
+
+def test_a_run_that_ends_before_its_longest_duration_is_not_stopped() -> None:
+    run = Run(*[OK] * 8, rows=8, concurrency=4, takes=1.0, limits=Limits(max_duration=10.5)).go()
+    assert run.engine.stopped is None
+    assert len(run.settled) == 8
+
+
+def test_a_wall_clock_that_jumps_back_changes_no_duration() -> None:
+    start = 1_700_000_000.0
+    readings = iter(start - 3600 * hours for hours in range(100))
+    run = Run(*[LOST, OK] * 20, rows=20, takes=2.0, clock=lambda: next(readings)).go()
+    assert len(run.recorded) == 20
+    for _, outcome in run.recorded:
+        assert outcome.started_at is not None
+        assert outcome.finished_at is not None
+        assert outcome.duration_ms is not None
+        assert outcome.finished_at >= outcome.started_at
+        assert outcome.duration_ms / 1000 == pytest.approx(outcome.finished_at - outcome.started_at, abs=0.01)
+        assert 2000 <= outcome.duration_ms < 100_000

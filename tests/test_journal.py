@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -21,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import run_virtually
 
+from batch.disk import sync_folder
 from batch.errors import BusyError, InputUnusableError, OutputError
-from batch.journal import Identity, Journal
+from batch.journal import Identity, Journal, lines, lock
 from batch.model import Outcome, Result, Status
 from batch.text import printable
 
@@ -242,8 +245,13 @@ def test_a_journal_that_is_refused_is_not_locked_and_not_changed(path: Path) -> 
         (replace(IDENTITY, job="disassociate"), "'associate'.*'disassociate'"),
         (replace(IDENTITY, sha256="cd" * 32), "input has changed"),
         (replace(IDENTITY, target="https://elsewhere.example.com"), "elsewhere"),
+        (replace(IDENTITY, command="resume"), "command was 'associate' and is 'resume' now"),
+        (
+            replace(IDENTITY, only=("throttled", "timeout")),
+            r"only was \[\] and is \['throttled', 'timeout'\] now",
+        ),
     ],
-    ids=["job", "input", "target"],
+    ids=["job", "input", "target", "command", "only"],
 )
 def test_another_runs_journal_is_refused_and_the_message_names_the_way_out(
     path: Path, other: Identity, said: str
@@ -604,3 +612,417 @@ def test_a_file_that_may_not_grow_keeps_every_line_that_fitted(path: Path) -> No
     assert list(kept) == list(range(1, len(kept) + 1))
     assert len(kept) > 7
     assert all(outcome.attempts == row for row, outcome in kept.items())
+
+
+REPORT = "cd" * 32
+NEXT = replace(IDENTITY, command="resume", sha256=REPORT)
+"""The run that takes up the report which the run of `IDENTITY` has written."""
+
+
+async def settle(journal: Journal, *rows: int) -> None:
+    """Bring rows to their outcome."""
+    for row in rows:
+        journal.begin(row)
+        journal.append(row, numbered(row))
+    await journal.flush()
+
+
+def doubts(path: Path) -> set[int]:
+    """Return what a run that goes on with this journal has to doubt."""
+    with Journal(path, IDENTITY, 10) as journal:
+        return journal.in_doubt
+
+
+def write_whole(path: Path, *, identity: Identity = IDENTITY, in_doubt: Sequence[int] = ()) -> None:
+    """Write the journal of a run that got as far as having written its report."""
+
+    async def running() -> None:
+        with Journal(path, identity, 10) as journal:
+            await settle(journal, 4)
+            journal.note_written(REPORT, in_doubt, stopped=False)
+
+    run_virtually(running())
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def extend(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+async def test_a_row_that_is_begun_stands_in_the_file_before_anything_can_be_sent(path: Path) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        before = content(path)
+        journal.begin(3)
+        assert content(path) == before + b'{"sent":3}\n'
+
+
+async def test_a_row_that_is_begun_takes_what_was_gathered_before_it_along(path: Path) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.append(1, DONE)
+        assert outcome_lines(path) == []
+        journal.begin(2)
+        assert content(path).endswith(b'}\n{"sent":2}\n')
+        assert journal.outcome(1) == DONE
+
+
+@pytest.mark.parametrize("room", [0, 1, 10])
+async def test_no_row_is_begun_on_a_full_disk_and_nothing_follows(
+    path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    failures: list[OSError] = []
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.on_failure = failures.append
+        size = len(content(path))
+        FillingDisk(room, monkeypatch)
+        with pytest.raises(OutputError, match="journal: cannot be written: No space left"):
+            journal.begin(3)
+        monkeypatch.undo()  # there is room again: still nothing may follow
+        with pytest.raises(OutputError, match="No space left"):
+            journal.begin(4)
+        journal.append(5, DONE)
+        await journal.flush()
+        assert [failure.errno for failure in failures] == [errno.ENOSPC]
+        assert len(content(path)) == size + room
+    assert doubts(path) == set()
+    assert recorded(path) == {}
+
+
+async def test_rows_that_were_begun_are_in_doubt_until_they_have_an_outcome(path: Path) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        for row in (1, 2, 3):
+            journal.begin(row)
+        await settle(journal, 2)
+    assert doubts(path) == {1, 3}
+    with Journal(path, IDENTITY, 10) as journal:
+        await settle(journal, 1, 7)
+        journal.begin(9)
+    assert doubts(path) == {3, 9}
+
+
+async def test_the_doubts_of_a_written_report_replace_those_before(path: Path) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        for row in (1, 2, 3):
+            journal.begin(row)
+        await settle(journal, 4)
+        journal.note_written(REPORT, {8, 2}, stopped=True)
+    assert doubts(path) == {2, 8}
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.begin(5)
+        await settle(journal, 2)
+        journal.note_written(REPORT, (), stopped=True)
+        assert journal.outcome(2) == numbered(2)
+        journal.begin(6)
+    assert doubts(path) == {6}
+    assert recorded(path) == {2: numbered(2), 4: numbered(4)}
+
+
+def test_another_runs_journal_is_discarded_once_its_report_holds_everything(path: Path) -> None:
+    write_whole(path, in_doubt=[2])
+    with Journal(path, NEXT, 3, supersedes=True) as journal:
+        assert (journal.settled, journal.in_doubt) == (0, set())
+    header, holder = map(orjson.loads, path.read_bytes().splitlines())
+    assert (header["command"], header["sha256"], holder["rows"]) == ("resume", REPORT, 3)
+
+
+def test_another_runs_journal_is_kept_where_nothing_holds_what_it_says(path: Path) -> None:
+    write_whole(path)
+    before = path.read_bytes()
+    with pytest.raises(InputUnusableError, match="interrupted associate"):
+        Journal(path, NEXT, 10)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lines.outcome(7, DONE),
+        lines.sent(7),
+        lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10),
+        lines.outcome(7, DONE)[:-1],
+        b"{",
+    ],
+    ids=["an outcome", "a row begun", "a holder", "a torn outcome", "a torn line"],
+)
+def test_another_runs_journal_with_anything_after_its_report_is_refused(path: Path, after: bytes) -> None:
+    write_whole(path)
+    extend(path, after)
+    before = path.read_bytes()
+    with pytest.raises(InputUnusableError, match=r"interrupted associate.*--restart"):
+        Journal(path, NEXT, 10, supersedes=True)
+    assert path.read_bytes() == before
+
+
+def test_another_runs_journal_without_a_report_is_refused(path: Path) -> None:
+    record(path, {4: DONE})
+    with pytest.raises(InputUnusableError, match=r"interrupted associate.*--restart"):
+        Journal(path, NEXT, 10, supersedes=True)
+    assert recorded(path) == {4: DONE}
+
+
+@pytest.mark.parametrize("first", [b"", b"my notes\n", b"{}\n"], ids=["nothing", "a text", "no header"])
+def test_what_is_no_runs_journal_is_refused_whatever_its_last_line_says(path: Path, first: bytes) -> None:
+    path.write_bytes(first + lines.written(REPORT, [], stopped=True))
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=r"line 1.*--restart"):
+        Journal(path, NEXT, 10, supersedes=True)
+    assert path.read_bytes() == before
+
+
+def test_a_run_of_the_same_identity_goes_on_although_it_would_supersede(path: Path) -> None:
+    write_whole(path, in_doubt=[2])
+    with Journal(path, IDENTITY, 10, supersedes=True) as journal:
+        assert (journal.ended, journal.settled, journal.in_doubt) == (False, 1, {2})
+
+
+@pytest.mark.parametrize(
+    ("identity", "ended"),
+    [
+        (replace(IDENTITY, sha256=REPORT), True),
+        (replace(IDENTITY, sha256=REPORT, only=("timeout",)), False),
+        (NEXT, False),
+    ],
+    ids=["the same command", "with other options", "another command"],
+)
+def test_a_run_has_ended_when_its_command_finds_the_very_report_that_it_wrote(
+    path: Path, identity: Identity, *, ended: bool
+) -> None:
+    write_whole(path)
+    with Journal(path, identity, 10, supersedes=True) as journal:
+        assert journal.ended is ended
+        assert journal.settled == 0
+    assert ended or recorded(path, identity=identity) == {}
+
+
+def test_a_line_torn_after_a_written_report_is_cut_off_for_the_same_run(path: Path) -> None:
+    write_whole(path, in_doubt=[2, 3])
+    whole = path.read_bytes()
+    extend(path, lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10)[:-1])
+    with Journal(path, IDENTITY, 10, supersedes=True) as journal:
+        assert (journal.ended, journal.in_doubt, journal.outcome(4)) == (False, {2, 3}, numbered(4))
+    kept, holder = path.read_bytes()[: len(whole)], path.read_bytes()[len(whole) :]
+    assert kept == whole
+    assert orjson.loads(holder)["pid"] == os.getpid()
+
+
+def test_a_report_that_is_noted_only_in_part_is_not_noted(path: Path) -> None:
+    write_whole(path, in_doubt=[1, 2, 10])
+    whole = path.read_bytes()
+    start = whole.rindex(b'{"written"')
+    for end in range(start, len(whole)):
+        path.write_bytes(whole[:end])
+        assert doubts(path) == set(), end
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.rename(path.with_name("elsewhere")),
+        lambda path: path.parent.rename(path.parent.with_name("elsewhere")),
+        lambda path: (path.unlink(), path.write_bytes(b"another")),
+    ],
+    ids=["removed", "renamed", "its folder renamed", "replaced"],
+)
+async def test_a_journal_that_is_gone_while_the_run_is_under_way_is_told_with_the_next_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remove: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "folder" / "j"
+    path.parent.mkdir()
+    failures: list[OSError] = []
+    fsync, synced = os.fsync, deque[object]()
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.on_failure = failures.append
+        await settle(journal, 1)
+        assert not failures
+        remove(path)
+        monkeypatch.setattr(os, "fsync", lambda file: synced.append(fsync(file)))
+        journal.append(2, DONE)
+        await journal.flush()
+        assert len(synced) == 1
+        assert [type(failure) for failure in failures] == [FileNotFoundError]
+        assert journal.failure is failures[0]
+        with pytest.raises(OutputError, match="removed"):
+            journal.begin(3)
+
+
+class Onlooker:
+    """Holds the journal shared; time passes only where somebody sleeps, and then it may let go."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, *, stays: float) -> None:
+        self._file = path.open("rb")
+        self._stays = stays
+        self.now = 100.0
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+        monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep))
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now - 100.0 >= self._stays:
+            self._file.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_the_lock_is_awaited_while_somebody_looks_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(path, {4: DONE})
+    Onlooker(path, monkeypatch, stays=0.1)
+    assert recorded(path) == {4: DONE}
+
+
+def test_the_lock_is_not_awaited_for_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(path, {4: DONE})
+    onlooker = Onlooker(path, monkeypatch, stays=3600)
+    with pytest.raises(BusyError, match="another run is at work here"):
+        Journal(path, IDENTITY, 10)
+    assert 0.1 < onlooker.now - 100 < 1
+    onlooker.close()
+
+
+def test_a_free_lock_is_taken_without_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(path, {})
+    onlooker = Onlooker(path, monkeypatch, stays=0)
+    onlooker.close()
+    assert recorded(path) == {}
+    assert onlooker.now == 100
+
+
+def failing_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Make every fsync of a folder fail, and none of a file."""
+    fsync = os.fsync
+
+    def sync(file: int) -> None:
+        if os.path.isdir(f"/dev/fd/{file}"):
+            raise OSError(number, os.strerror(number))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP], ids=errno.errorcode.get)
+def test_a_file_system_that_cannot_sync_folders_keeps_journals_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    failing_folders(monkeypatch, number)
+    sync_folder(path)
+    record(path, {4: DONE})
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.outcome(4) == DONE
+        journal.remove()
+    assert not path.exists()
+
+
+def test_a_folder_that_a_broken_disk_does_not_sync_is_no_synced_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_folders(monkeypatch, errno.EIO)
+    descriptors = len(os.listdir("/dev/fd"))
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_folder(path)
+    assert len(os.listdir("/dev/fd")) == descriptors
+
+
+def test_a_folder_that_a_broken_disk_does_not_sync_is_an_output_error_at_the_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_folders(monkeypatch, errno.EIO)
+    with pytest.raises(OutputError, match="cannot be written: Input/output error"):
+        Journal(path, IDENTITY, 10)
+
+
+def test_a_folder_that_a_broken_disk_does_not_sync_is_an_output_error_at_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        failing_folders(monkeypatch, errno.EIO)
+        with pytest.raises(OutputError, match="cannot be removed: Input/output error"):
+            journal.remove()
+
+
+ROWS = 12
+some_rows = st.integers(1, ROWS)
+row_sets = st.frozensets(some_rows, max_size=4)
+steps = st.one_of(
+    st.tuples(st.just("begin"), some_rows),
+    st.tuples(st.just("append"), some_rows),
+    st.tuples(st.just("flush"), st.none()),
+    st.tuples(st.just("written"), row_sets),
+    st.tuples(st.just("reopen"), st.none()),
+)
+courses = st.lists(steps, max_size=25)
+
+
+@dataclass
+class Told:
+    """What whole lines say, read by the rules of the format alone."""
+
+    outcomes: dict[int, int] = field(default_factory=dict)
+    in_doubt: set[int] = field(default_factory=set)
+
+    @classmethod
+    def by(cls, journal: bytes) -> "Told":
+        told = cls()
+        for line in journal.split(b"\n")[:-1]:
+            match orjson.loads(line):
+                case {"row": row, "attempts": attempts}:
+                    told.outcomes[row] = attempts
+                    told.in_doubt.discard(row)
+                case {"sent": row}:
+                    told.in_doubt.add(row)
+                case {"in_doubt": rows}:
+                    told.in_doubt = set(rows)
+        return told
+
+    @classmethod
+    def to_next(cls, path: Path) -> "Told":
+        with Journal(path, IDENTITY, ROWS) as journal:
+            found = {row: outcome for row in range(1, ROWS + 1) if (outcome := journal.outcome(row))}
+            assert [row for row in range(1, ROWS + 1) if row in journal] == list(found)
+            assert journal.settled == len(found)
+            assert found == {row: numbered(outcome.attempts) for row, outcome in found.items()}
+            return cls({row: outcome.attempts for row, outcome in found.items()}, journal.in_doubt)
+
+
+def take(path: Path, course: Sequence[tuple[str, Any]]) -> None:
+    """Write a journal by so many steps; where it is opened anew, what was not yet handed over is lost."""
+    waiting, numbers = deque(course), iter(range(1, 1000))
+
+    async def until_killed() -> None:
+        with Journal(path, IDENTITY, ROWS) as journal:
+            while waiting and (step := waiting.popleft())[0] != "reopen":
+                match step:
+                    case "begin", row:
+                        journal.begin(row)
+                    case "append", row:
+                        journal.append(row, numbered(next(numbers)))
+                    case "flush", _:
+                        await journal.flush()
+                    case "written", rows:
+                        await journal.flush()
+                        journal.note_written(REPORT, rows, stopped=True)
+
+    run_virtually(until_killed())
+    while waiting:
+        run_virtually(until_killed())
+
+
+@settings(max_examples=60)
+@given(course=courses, cut=st.floats(0, 1), again=courses)
+def test_a_journal_cut_anywhere_says_what_its_whole_lines_say_and_can_be_continued(
+    course: list[tuple[str, Any]], cut: float, again: list[tuple[str, Any]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "j")
+        take(path, course)
+        whole = path.read_bytes()
+        kept = whole[: round(cut * len(whole))]
+        path.write_bytes(kept)
+        assert Told.to_next(path) == Told.by(kept)
+        take(path, again)
+        grown = path.read_bytes()
+        assert grown.startswith(kept[: kept.rfind(b"\n") + 1])
+        assert Told.to_next(path) == Told.by(grown)

@@ -19,19 +19,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.errors import InputMissingError, InputUnusableError, OutputError, UsageError
-from batch.model import Outcome, Result, Status
+from batch.model import Outcome, Record, Result, Row, Status
 from batch.report import (
+    LEADING_COLUMNS,
+    OUTCOME_COLUMNS,
     REPORT_COLUMNS,
     ReportFormat,
     ReportWriter,
     check_writable,
+    open_report,
     read_summary,
     recorded,
     report_format,
     timestamp,
 )
 from batch.source import open_source
-from batch.text import printable
+from batch.text import defused, printable
 
 FORMATS = ["csv", "json", "jsonl"]
 JOB = "associate"
@@ -541,3 +544,314 @@ def test_a_csv_report_is_plain_utf_8_and_ends_its_lines_with_line_feeds(
     assert "\u00e9".encode() in content
     assert b"\r" not in content
     assert next(csv.reader(io.StringIO(content.decode())))[0] == "row"
+
+
+TOLD = ("reason", "error_code", "error_message", "request_id")
+NUMBERS = ("http_status", "attempts", "duration_ms")
+
+names = st.text(any_letter, min_size=1, max_size=8).map(str.strip)
+own_columns = st.lists(
+    names.filter(lambda name: name and name.lower() not in REPORT_COLUMNS), max_size=3, unique=True
+)
+times = st.none() | st.floats(0, 4e9).map(timestamp)
+told_texts = formulas | st.text(any_letter, max_size=20)
+told = st.builds(
+    Record,
+    st.integers(1, 10**9),
+    st.sampled_from(Status),
+    told_texts,
+    st.none() | st.integers(100, 599),
+    told_texts,
+    told_texts,
+    told_texts,
+    st.integers(0, 10**9),
+    times,
+    times,
+    st.none() | st.integers(0, 10**12),
+)
+Told = tuple[list[str], list[tuple[list[Any], Record]]]
+
+
+def reports_of(own: st.SearchStrategy[Any]) -> st.SearchStrategy[Told]:
+    """Return reports whose own columns hold such values."""
+    return own_columns.flatmap(
+        lambda columns: st.tuples(
+            st.just(columns),
+            st.lists(
+                st.tuples(st.lists(own, min_size=len(columns), max_size=len(columns)), told),
+                min_size=1,
+                max_size=4,
+            ),
+        )
+    )
+
+
+def put(path: Path, columns: Sequence[str], rows: Sequence[tuple[Sequence[Any], Record]]) -> Path:
+    """Write a report of these rows."""
+    with ReportWriter(path, JOB, columns) as writer:
+        for own, record in rows:
+            writer.write(own, record)
+        finish_and_commit(writer)
+    return path
+
+
+def read_rows(path: Path) -> tuple[list[str], list[Row]]:
+    with open_report(str(path)) as report:
+        rows = list(report.rows())
+        assert report.job == JOB
+        return report.columns, rows
+
+
+def read_back(path: Path) -> Told:
+    columns, rows = read_rows(path)
+    return columns, [(list(row.values), earlier) for row in rows if (earlier := row.earlier)]
+
+
+def copied(path: Path, name: str) -> Path:
+    """Write a report anew from what is read of it."""
+    return put(path.with_name(name), *read_back(path))
+
+
+def in_csv(record: Record) -> Record:
+    return record._replace(**{name: defused(getattr(record, name)) for name in TOLD})
+
+
+@pytest.mark.parametrize(("form", "own"), [("csv", texts), ("json", values), ("jsonl", values)])
+def test_a_report_that_is_read_and_written_again_is_the_same_byte_for_byte(
+    form: str, own: st.SearchStrategy[Any]
+) -> None:
+    @settings(max_examples=80)
+    @given(reports_of(own))
+    def check(report: Told) -> None:
+        columns, rows = report
+        with tempfile.TemporaryDirectory() as folder:
+            path = put(Path(folder, f"first.{form}"), columns, rows)
+            expected = [(own, in_csv(record) if form == "csv" else record) for own, record in rows]
+            assert read_back(path) == (columns, expected)
+            assert copied(path, f"second.{form}").read_bytes() == path.read_bytes()
+
+    check()
+
+
+@settings(max_examples=60)
+@given(reports_of(values))
+def test_a_csv_report_of_json_values_holds_their_texts_and_stays_as_it_is(report: Told) -> None:
+    columns, rows = report
+    with tempfile.TemporaryDirectory() as folder:
+        path = put(Path(folder, "first.csv"), columns, rows)
+        for (given, _), (found, _) in zip(rows, read_back(path)[1], strict=True):
+            for value, cell in zip(given, found, strict=True):
+                assert value == (cell if isinstance(value, str) else json.loads(cell or "null"))
+        assert copied(path, "second.csv").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "way", [("csv", "json", "csv"), ("csv", "jsonl", "json", "csv"), ("json", "jsonl", "json")], ids="-".join
+)
+@settings(max_examples=40)
+@given(report=reports_of(texts))
+def test_a_report_keeps_what_it_says_from_form_to_form(way: tuple[str, ...], report: Told) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = first = put(Path(folder, f"0.{way[0]}"), *report)
+        for number, form in enumerate(way[1:], 1):
+            path = copied(path, f"{number}.{form}")
+            assert read_back(path) == read_back(first)
+        assert path.read_bytes() == first.read_bytes()
+
+
+def test_numbers_and_nothing_are_themselves_again_in_json(tmp_path: Path) -> None:
+    path = put(tmp_path / "r.csv", [], [([], recorded(1, NO)), ([], recorded(2, PENDING))])
+    full, pending = records(copied(path, "r.json"))
+    assert [full[name] for name in ("row", *NUMBERS)] == [1, 400, 2, 7000]
+    assert [pending[name] for name in ("row", *NUMBERS)] == [2, None, 0, None]
+    assert (pending["started_at"], pending["finished_at"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\r\nb", "a;b", "a\tb"])
+def test_a_column_with_a_line_end_or_a_separator_in_its_name_is_read_back(path: Path, name: str) -> None:
+    put(path, [name, "other"], [(["x", "y"], recorded(1, DONE))])
+    assert read_back(path) == ([name, "other"], [(["x", "y"], recorded(1, DONE))])
+
+
+def test_rows_are_numbered_by_place_and_called_by_their_label(path: Path) -> None:
+    put(path, ["note"], [(["x"], recorded(7, DONE)), (["y"], recorded(3, NO))])
+    _, rows = read_rows(path)
+    assert [(row.number, row.label, list(row.values)) for row in rows] == [(1, 7, ["x"]), (2, 3, ["y"])]
+
+
+def test_rows_that_are_not_selected_do_not_count(path: Path) -> None:
+    put(path, ["note"], [([str(label)], recorded(label, DONE if label % 2 else NO)) for label in range(1, 7)])
+    with open_report(
+        str(path), select=lambda record: record if record.status is Status.FAILED else None
+    ) as report:
+        rows = [list(report.rows()) for _ in range(2)]
+        assert rows[0] == rows[1]
+        assert [(row.number, row.label, list(row.values)) for row in rows[0]] == [
+            (1, 2, ["2"]),
+            (2, 4, ["4"]),
+            (3, 6, ["6"]),
+        ]
+
+
+Cells = list[dict[str, Any]]
+
+
+def two_rows() -> Cells:
+    cell = dict.fromkeys(OUTCOME_COLUMNS, "")
+    return [
+        {"row": "7", "job": JOB, "note": "x", **cell, "outcome": "succeeded", "attempts": "1"},
+        {"row": "9", "job": JOB, "note": "y", **cell, "outcome": "failed", "reason": "timeout"},
+    ]
+
+
+def save(path: Path, rows: Cells, **dialect: Any) -> Path:
+    """Write a report as somebody else does."""
+    if path.suffix == ".csv":
+        with path.open("w", encoding=dialect.pop("encoding", "utf-8"), newline="") as file:
+            writer = csv.DictWriter(file, rows[0], **dialect)
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        before, between, after = ("[", ",\n", "]") if path.suffix == ".json" else ("", "\n", "\n")
+        path.write_text(before + between.join(map(json.dumps, rows)) + after, "utf-8")
+    return path
+
+
+def refusal(path: Path) -> str:
+    """Return what is said of a report that cannot be used, without its path."""
+    with pytest.raises(InputUnusableError) as caught:
+        read_summary(str(path))
+    start, _, text = str(caught.value).partition(str(path))
+    assert not start
+    assert text.isprintable()
+    return text
+
+
+@pytest.mark.parametrize("column", ["job", "outcome"])
+def test_a_report_without_a_column_that_it_must_have_is_refused_by_its_name(path: Path, column: str) -> None:
+    rows = two_rows()
+    for row in rows:
+        del row[column]
+    text = refusal(save(path, rows))
+    assert text.startswith(", line 1: ")
+    assert column in text
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("outcome", "perfect", "outcome: 'perfect' is none"),
+        ("outcome", "Failed", "outcome: 'Failed' is none"),
+        ("outcome", "", "outcome: '' is none"),
+        ("job", "verify", "job: 'verify' after 'associate'"),
+        ("job", "", "job: '' after 'associate'"),
+        *[
+            (column, cell, f"{column}: '{cell}' is not a number")
+            for column in ("row", *NUMBERS)
+            for cell in ("many", "1.5", "1e3", "9" * 50 + "x")
+        ],
+        *[
+            (column, cell, f"{column}: '{cell}' is not a time with its zone")
+            for column in ("started_at", "finished_at")
+            for cell in ("yesterday", "14.11.2023 22:13", "2023-11-14T22:13:20", "1700000000", "2023-02-30Z")
+        ],
+        ("outcome", "\x1b[2J", r"outcome: '\x1b[2J' is none"),
+        ("attempts", "\u202e", r"attempts: '\u202e' is not a number"),
+        ("started_at", "\x1b", r"started_at: '\x1b' is not a time"),
+    ],
+)
+def test_a_cell_that_no_report_has_is_refused_with_its_line_and_column(
+    path: Path, column: str, cell: str, said: str
+) -> None:
+    first, second = two_rows()
+    line = 3 if path.suffix == ".csv" else 2
+    text = refusal(save(path, [first, {**second, column: cell}]))
+    assert text.startswith(f", line {line}: not a row of a report: {said}")
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.parametrize("value", [1.5, True, [1], {"a": 1}])
+def test_a_value_that_is_no_whole_number_is_refused_with_its_line_and_column(
+    tmp_path: Path, column: str, value: Any
+) -> None:
+    first, second = two_rows()
+    text = refusal(save(tmp_path / "r.jsonl", [first, {**second, column: value}]))
+    assert text.startswith(f", line 2: not a row of a report: {column} is ")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("1,associate,x,failed,,\n", "has 6 fields, the header names 13"),
+        (
+            f"1,associate,x,failed{',' * 9},surplus\n",
+            "has 14 fields, the header names 13; the surplus begins",
+        ),
+    ],
+    ids=["too few", "too many"],
+)
+def test_a_row_of_the_wrong_width_is_refused_with_its_line(tmp_path: Path, row: str, said: str) -> None:
+    path = save(tmp_path / "r.csv", two_rows())
+    with path.open("a") as file:
+        file.write(row)
+    assert refusal(path).startswith(f", line 4: not a row of a report: {said}")
+
+
+def test_the_first_row_is_refused_like_any_other(path: Path) -> None:
+    first, second = two_rows()
+    line = 2 if path.suffix == ".csv" else 1
+    text = refusal(save(path, [{**first, "outcome": "perfect"}, second]))
+    assert text.startswith(f", line {line}: not a row of a report: outcome: 'perfect' is none")
+
+
+def test_rows_are_called_by_their_places_where_there_is_no_column_for_it(path: Path) -> None:
+    rows = [{name: cell for name, cell in row.items() if name != "row"} for row in two_rows()]
+    _, found = read_rows(save(path, rows))
+    assert [row.label for row in found] == [1, 2]
+
+
+def test_a_row_without_a_label_of_its_own_is_called_by_its_place(path: Path) -> None:
+    first, second = two_rows()
+    _, found = read_rows(save(path, [first, {**second, "row": ""}]))
+    assert [row.label for row in found] == [7, 2]
+
+
+@pytest.mark.parametrize(
+    "spelled", [str.upper, str.title, lambda name: f" {name} "], ids=["A", "Aa", "blank"]
+)
+def test_columns_are_found_in_any_order_and_letter_case(path: Path, spelled: Any) -> None:
+    columns, rows = read_rows(save(path, two_rows()))
+    shuffled = [{spelled(name): row[name] for name in sorted(row)} for row in two_rows()]
+    found_columns, found = read_rows(save(path, shuffled))
+    assert found_columns == [spelled(name).strip() for name in columns]
+    assert [(row.label, list(row.values), row.earlier) for row in found] == [
+        (row.label, list(row.values), row.earlier) for row in rows
+    ]
+
+
+spreadsheet_cells = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        {"delimiter": ";", "lineterminator": "\r\n", "encoding": "utf-8-sig"},
+        {"delimiter": "\t", "lineterminator": "\r\n"},
+        {"delimiter": ",", "lineterminator": "\n", "quoting": csv.QUOTE_ALL},
+    ],
+    ids=["semicolons", "tabs", "quotes"],
+)
+@settings(max_examples=40)
+@given(report=reports_of(spreadsheet_cells))
+def test_a_report_saved_by_a_spreadsheet_reads_the_same(dialect: dict[str, Any], report: Told) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = put(Path(folder, "r.csv"), *report)
+        saved = save(path.with_name("saved.csv"), records(path), **dialect)
+        assert read_back(saved) == read_back(path)
+        assert copied(saved, "again.csv").read_bytes() == path.read_bytes()
+
+
+def test_the_leading_columns_lead_and_the_outcome_ends_whatever_order_was_read(tmp_path: Path) -> None:
+    shuffled = [{name: row[name] for name in sorted(row)} for row in two_rows()]
+    path = copied(save(tmp_path / "r.csv", shuffled), "again.csv")
+    assert list(records(path)[0]) == [*LEADING_COLUMNS, "note", *OUTCOME_COLUMNS]

@@ -59,8 +59,8 @@ def test_no_zero_negative_or_senseless_hint_is_honoured(seconds: float | None) -
 
 
 @given(POLICIES, st.floats(min_value=0, exclude_min=True, allow_infinity=False))
-def test_a_hint_is_honoured_up_to_the_runs_patience(policy: RetryPolicy, seconds: float) -> None:
-    assert hint(policy, seconds) == min(seconds, policy.patience)
+def test_a_hint_is_honoured_up_to_five_minutes(policy: RetryPolicy, seconds: float) -> None:
+    assert hint(policy, seconds) == min(seconds, policy.longest_hint)
 
 
 @pytest.mark.parametrize("kind", FINAL)
@@ -140,4 +140,4 @@ def test_every_wait_is_finite_not_negative_and_within_bounds(
         assert attempts >= min(policy.max_attempts, policy.max_attempts if bound is None else bound)
     else:
         assert math.isfinite(wait)
-        assert 0 <= wait <= max(policy.longest_wait, policy.patience)
+        assert 0 <= wait <= max(policy.longest_wait, policy.longest_hint)

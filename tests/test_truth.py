@@ -22,7 +22,7 @@ from jobs.endpoints import Site
 from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox
 
 SITE = Site(PROJECT, endpoint="http://sandbox")
-POLICY = RetryPolicy(max_attempts=3, first_wait=0.0002, longest_wait=0.001, patience=0.02)
+POLICY = RetryPolicy(max_attempts=3, first_wait=0.0002, longest_wait=0.001, longest_hint=0.02, patience=0.02)
 
 SHARED_IMAGE, FULL_IMAGE = 7, 8
 FOREIGN_FPGA, MISSING_FPGA = 14, 15

@@ -37,7 +37,7 @@ class Journal:
         identity: of this run.
         rows: rows of the input.
         restart: whether to discard what an earlier run left there.
-        supersedes: whether to discard another run's journal if the input is the report that this run wrote.
+        supersedes: whether to discard another run's journal once its report has come to its place.
 
     Attributes:
         failure: what the disk said when it took no more, or None. Then some outcomes are not on it.
@@ -67,10 +67,13 @@ class Journal:
         self._syncing: asyncio.Task[None] | None = None
         self._file = open_locked(path)
         try:
-            if restart or (supersedes and self._is_superseded(identity)):
+            superseded = supersedes and self._is_superseded(identity)
+            if restart or (superseded and not self.ended):
                 os.ftruncate(self._file, 0)
-            self._end = 0 if self.ended else self._load(identity)
-            self._begin(identity)
+            if restart or not self.ended:
+                self.ended = False
+                self._end = self._load(identity)
+                self._begin(identity)
         except BaseException:
             os.close(self._file)
             raise
@@ -122,18 +125,28 @@ class Journal:
             line += more
         return lines.outcome_of(orjson.loads(line[: line.index(b"\n")]))
 
-    def note_written(self, sha256: str, in_doubt: Iterable[int]) -> None:
-        """Note that a report of all this is whole, before it goes to its place.
+    def note_written(self, sha256: str, in_doubt: Iterable[int], *, stopped: bool) -> None:
+        """Note that a report of all this is whole, before it goes to its place. To be called after `flush`.
 
         Args:
             sha256: of the report.
             in_doubt: the rows that may have been sent without an answer; of the others that is known.
+            stopped: whether the run stopped before its end.
 
         Raises:
             OutputError: the disk takes no more.
 
         """
-        self._put(lines.written(sha256, sorted(in_doubt)))
+        self._put(lines.written(sha256, sorted(in_doubt), stopped=stopped))
+
+    def note_placed(self) -> None:
+        """Note that the report has come to its place: from here on it is the user's.
+
+        Raises:
+            OutputError: the disk takes no more.
+
+        """
+        self._put(lines.placed())
 
     def remove(self) -> None:
         """Delete the file: the report holds everything now.
@@ -161,10 +174,16 @@ class Journal:
         self._timer = None
         self._write()
         if not self.failure:
-            self._syncing = asyncio.get_running_loop().create_task(self._sync_gathered())
+            self._syncing = asyncio.get_running_loop().create_task(self._sync_up_to(self._end))
 
-    async def _sync_gathered(self) -> None:
-        began, end = asyncio.get_running_loop().time(), self._end
+    async def _sync_up_to(self, end: int) -> None:
+        """Bring what has been handed over onto the disk; lines taken since then come in the next turn.
+
+        Args:
+            end: where the lines handed over end.
+
+        """
+        began = asyncio.get_running_loop().time()
         try:
             await asyncio.to_thread(self._sync)
         except OSError as error:
@@ -202,8 +221,8 @@ class Journal:
             file.seek(0)
             for number, line in enumerate(file, start=1):
                 entry = lines.parsed(line)
-                if entry is None and not file.read(1) and (number > 1 or _may_be_header(line)):
-                    break
+                if not line.endswith(b"\n") and (number > 1 or _may_be_header(line)):
+                    break  # torn: only the last line can be
                 if number == 1 and entry is not None and "journal" in entry:
                     self._check(entry, identity)
                 elif number > 1 and entry is not None and lines.is_sound(entry, self._rows):
@@ -238,16 +257,23 @@ class Journal:
             )
 
     def _is_superseded(self, identity: Identity) -> bool:
-        """Whether the journal is another run's, and the input is the report in which all of it stands."""
+        """Whether the journal is another run's, and a report that has been in its place holds all of it."""
         first = last = b""
         with open(os.dup(self._file), "rb") as file:
             file.seek(0)
             for last in file:
                 first = first or last
         header, end = lines.parsed(first) or {}, lines.parsed(last) or {}
-        if end.get("written") != identity.sha256 or not lines.difference(header, identity):
+        is_other = lines.difference(header, identity)
+        if "journal" not in header or not is_other:
             return False
-        self.ended = header.get("command") == identity.command
+        if "placed" in end:
+            return True
+        if end.get("written") != identity.sha256:
+            return False
+        # A run in place has another input once its report is there; in all else it is the same.
+        same_but_input = {**header, "sha256": identity.sha256}
+        self.ended = not end.get("stopped") and not lines.difference(same_but_input, identity)
         return True
 
     def _begin(self, identity: Identity) -> None:

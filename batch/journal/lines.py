@@ -4,7 +4,8 @@
 {"pid": ..., "host": ..., "since": ...} each time a process takes it up
 {"sent": 7}                             before the first request that may change something for row 7
 {"row": 7, "outcome": ..., ...}         the outcome of row 7
-{"written": ..., "in_doubt": [...]}     a report of all this is whole, under this SHA-256
+{"written": ..., "stopped": ..., ...}   a report of all this is whole, under this SHA-256
+{"placed": true}                        that report is in its place
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -17,8 +18,10 @@ from batch.model import Outcome, Result, Status
 FORM = 1
 
 _TEXTS = frozenset({"reason", "error_code", "error_message", "request_id"})
-_NUMBERS = frozenset({"http_status", "attempts", "started_at", "finished_at", "duration_ms"})
-_FIELDS = {"outcome"} | _TEXTS | _NUMBERS
+_COUNTS = frozenset({"http_status", "duration_ms"})
+_TIMES = frozenset({"started_at", "finished_at"})
+_FIELDS = {"outcome", "attempts"} | _TEXTS | _COUNTS | _TIMES
+_END_OF_TIME = 253_402_300_799  # the last second of the year 9999
 _STATUSES = frozenset(Status)
 
 
@@ -61,9 +64,21 @@ def sent(row: int) -> bytes:
     return b'{"sent":%d}\n' % row
 
 
-def written(sha256: str, in_doubt: list[int]) -> bytes:
-    """Return the line that says that the report is whole, and which rows may have been sent in vain."""
-    return _line({"written": sha256, "in_doubt": in_doubt})
+def written(sha256: str, in_doubt: list[int], *, stopped: bool) -> bytes:
+    """Return the line that says that the report is whole.
+
+    Args:
+        sha256: of the report.
+        in_doubt: rows that may have been sent and were not answered.
+        stopped: whether the run stopped before its end.
+
+    """
+    return _line({"written": sha256, "stopped": stopped, "in_doubt": in_doubt})
+
+
+def placed() -> bytes:
+    """Return the line that says that the report has come to its place."""
+    return _line({"placed": True})
 
 
 def outcome(row: int, outcome: Outcome) -> bytes:
@@ -103,8 +118,10 @@ def is_sound(entry: dict[str, Any], rows: int) -> bool:
             and entry.keys() >= _FIELDS
             and isinstance(entry["outcome"], str)
             and entry["outcome"] in _STATUSES
+            and type(entry["attempts"]) is int
             and all(isinstance(entry[each], str) for each in _TEXTS)
-            and all(isinstance(entry[each], int | float | None) for each in _NUMBERS)
+            and all(isinstance(entry[each], int | None) for each in _COUNTS)
+            and all(_is_time(entry[each]) for each in _TIMES)
         )
     if "sent" in entry:
         return _is_row(entry["sent"], rows)
@@ -112,10 +129,21 @@ def is_sound(entry: dict[str, Any], rows: int) -> bool:
         doubts = entry.get("in_doubt")
         return (
             isinstance(entry["written"], str)
+            and isinstance(entry.get("stopped"), bool)
             and isinstance(doubts, list)
             and all(_is_row(row, rows) for row in doubts)
         )
-    return "pid" in entry
+    return is_holder(entry) or entry.get("placed") is True
+
+
+def is_holder(entry: dict[str, Any]) -> bool:
+    """Whether a line names the process that took a journal up."""
+    return (
+        type(entry.get("pid")) is int
+        and isinstance(entry.get("host"), str)
+        and isinstance(entry.get("since"), str)
+        and type(entry.get("rows")) is int
+    )
 
 
 def outcome_of(entry: dict[str, Any]) -> Outcome:
@@ -156,3 +184,7 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 def _is_row(number: Any, rows: int) -> bool:
     return type(number) is int and 0 < number <= rows
+
+
+def _is_time(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value <= _END_OF_TIME)

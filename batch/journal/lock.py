@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import BusyError, OutputError
-from batch.journal.lines import parsed
+from batch.journal.lines import is_holder, parsed
 from batch.text import printable
 
 _PATIENCE = 0.2
@@ -74,7 +74,7 @@ def last_holder(file: int) -> dict[str, Any] | None:
     with open(os.dup(file), "rb") as lines:
         lines.seek(0)
         for line in lines:
-            if line.startswith(b'{"pid":') and (entry := parsed(line)) and entry.keys() >= {"host", "since"}:
+            if line.startswith(b'{"pid":') and (entry := parsed(line)) and is_holder(entry):
                 found = entry
     return found
 
@@ -83,5 +83,4 @@ def described(holder: dict[str, Any] | None) -> str:
     """Say who holds a journal, after a colon; nothing if it does not say."""
     if not holder:
         return ""
-    host, since = printable(str(holder["host"])), printable(str(holder["since"]))
-    return f": process {holder['pid']} on {host}, since {since}"
+    return f": process {holder['pid']} on {printable(holder['host'])}, since {printable(holder['since'])}"

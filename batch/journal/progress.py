@@ -12,6 +12,8 @@ from batch.report import recorded
 from batch.summary import Summary, counted
 from batch.text import printable
 
+_ENDS = {"written", "placed"}
+
 
 @dataclass(frozen=True, slots=True)
 class RunState:
@@ -79,20 +81,18 @@ def _read(path: Path, file: Any, *, is_running: bool) -> RunState | None:
     summary = Summary()
     for number, line in enumerate(file, start=1):
         entry = lines.parsed(line)
-        if number == 1 and entry is not None:
+        if number == 1 and entry is not None and "journal" in entry:
             header = entry
             summary.job = printable(str(header.get("job", "")), 40)
         elif entry is None and not line.endswith(b"\n"):
             break  # torn, or still being written
-        elif entry is None or not lines.is_sound(
-            entry, int(holder.get("rows", 0)) if "row" in entry else 1 << 62
-        ):
+        elif number == 1 or entry is None or not lines.is_sound(entry, holder.get("rows", 0)):
             raise InputUnusableError(f"{path}, line {number}: not a line of a journal")
         elif "row" in entry:
             summary.add(recorded(entry["row"], lines.outcome_of(entry)))
         elif "pid" in entry:
             holder = entry
-    if not holder or (entry is not None and "written" in entry and not is_running):
+    if not holder or (entry is not None and entry.keys() & _ENDS and not is_running):
         return None
     command, of = (printable(str(header.get(key, ""))) for key in ("command", "input"))
-    return RunState(command, of, int(holder.get("rows", 0)), summary, is_running, holder)
+    return RunState(command, of, holder["rows"], summary, is_running, holder)

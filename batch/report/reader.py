@@ -108,7 +108,9 @@ class Report:
         for row in self._source.rows():
             if row.problem:
                 raise self._unusable(row.line, row.problem)
-            return row.cells[self._columns + 1]
+            if job := row.cells[self._columns + 1]:
+                return job
+            raise self._unusable(row.line, "job is missing")
         return ""
 
     def _unusable(self, line: int, text: str) -> InputUnusableError:
@@ -152,6 +154,7 @@ def read_summary(path: str) -> Summary:
     return summary
 
 
+_LONGEST_NUMBERS = 54
 _STATUSES = {status.value: status for status in Status}
 
 # A named tuple's own constructor is a function in Python, and takes twice the time.
@@ -160,7 +163,12 @@ _new_record = tuple.__new__
 
 def _record(place: int, cells: Sequence[str], job: str) -> Record:
     row, of, outcome, reason, http_status, code, message, request_id, attempts, start, end, took = cells
-    if of != job or (start and _has_no_zone(start)) or (end and _has_no_zone(end)):
+    if (
+        of != job
+        or len(row) + len(attempts) + len(took) > _LONGEST_NUMBERS
+        or (start and _has_no_zone(start))
+        or (end and _has_no_zone(end))
+    ):
         raise ValueError
     return _new_record(
         Record,
@@ -193,8 +201,10 @@ def _problem(cells: Sequence[str], job: str) -> str:
         return f"outcome: {quoted(texts['outcome'])} is none"
     for name in sorted(_NUMERIC):
         try:
-            int(texts[name] or 0)
+            is_number = abs(int(texts[name] or 0)) < 10**18
         except ValueError:
+            is_number = False
+        if not is_number:
             return f"{name}: {quoted(texts[name])} is not a number"
     wrong = "finished_at" if _is_time(texts["started_at"]) else "started_at"
     return f"{wrong}: {quoted(texts[wrong])} is not a time with its zone"

@@ -35,19 +35,20 @@ class ReportWriter:
         path: the file's place.
         job: name of the job.
         columns: the input's own columns.
+        mark: part of the temporary file's name.
 
     Raises:
         OutputError: the folder takes no file.
 
     """
 
-    def __init__(self, path: Path, job: str, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, job: str, columns: Sequence[str], *, mark: str = "") -> None:
         self.path = path
         self.rows = 0
         self._job = job
         form = report_format(path)
         try:
-            descriptor, self._temporary = _temporary(path)
+            descriptor, self._temporary = _temporary(path, mark)
         except OSError as error:
             raise _unwritable(path, error) from error
         # newline="" is csv's own wish; the writers end their lines themselves.
@@ -235,9 +236,9 @@ def _json_text(value: Any) -> str:
         return json.dumps(value)
 
 
-def _temporary(path: Path) -> tuple[int, str]:
+def _temporary(path: Path, mark: str) -> tuple[int, str]:
     """Open the file beside a report's place; one that a killed run left there is used again."""
-    name = path.with_name(f".{path.name}.tmp")
+    name = path.with_name(f".{path.name}.{mark}.tmp" if mark else f".{path.name}.tmp")
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with contextlib.suppress(FileNotFoundError):
         os.fchmod(descriptor, path.stat().st_mode & 0o777)  # as private as the report that it replaces

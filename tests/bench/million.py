@@ -1,145 +1,202 @@
-"""A run of a million rows: memory, speed at its start and at its end, and what comes after the last answer.
+"""A million rows through the real command: speed at both ends, memory, time from the last outcome to the end.
 
-    python tests/bench/million.py [--rows N] [--concurrency N]
+    python tests/bench/million.py [--rows N]
 
-The service is a bare server in a process of its own that answers 204 to everything, so that the figures are the
-program's. Nothing here is asserted: the table is for reading.
+The service is a bare server that answers 204 to everything, so that the figures are the command's own.
 """
 
 import argparse
 import asyncio
+import multiprocessing
 import os
 import random
-import resource
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
-POLL = 0.05
-ANSWER = b"HTTP/1.1 204 No Content\r\nX-Request-Id: 49064713051117bd9b55b489f9109f05\r\n\r\n"
+LOOK_EVERY = 0.05
+OUTCOME = b'\n{"row":'
+JOURNAL = "pairs.report.csv.journal"
+UUID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+_length = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-class Measured(NamedTuple):
-    """What a command took."""
-
-    seconds: float
-    megabytes: float
-    times: list[float]
-    """For each tenth of the rows: seconds after the start at which the journal held them."""
-
-
-class Bare(asyncio.Protocol):
-    """Answers each request as soon as it is whole."""
+class Answering(asyncio.Protocol):
+    """One connection: every request is answered once it is there with its body."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._received = b""
+        self._received = bytearray()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head = self._received[:end].lower()
-            _, _, after = head.partition(b"content-length:")
-            end += 4 + int(after.split(b"\r\n", 1)[0] or 0)
-            if len(self._received) < end:
-                return
-            self._received = self._received[end:]
+        while end := self._end_of_first():
+            del self._received[:end]
             self._transport.write(ANSWER)
 
+    def _end_of_first(self) -> int:
+        """Return where the first request ends, or 0 while some of it is to come."""
+        head = self._received.find(b"\r\n\r\n")
+        if head < 0:
+            return 0
+        length = _length.search(self._received, 0, head)
+        end = head + 4 + (int(length[1]) if length else 0)
+        return end if end <= len(self._received) else 0
 
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Bare, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+
+def serve(ready: Connection) -> None:
+    # Ctrl-C comes to every process of the terminal; this one is ended by the first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def serving() -> None:
+        server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+        ready.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(serving())
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        finally:
-            server.terminate()
+def server() -> Iterator[str]:
+    ready, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ready.recv()}"
+    finally:
+        process.kill()
+        process.join()
 
 
-def write_pairs(path: Path, rows: int) -> None:
-    numbers = random.Random(1)
-    with path.open("w") as file:
-        file.write("fpga_image_id,image_id,note\n")
-        for row in range(rows):
-            image = uuid.UUID(int=numbers.getrandbits(128))
-            file.write(f"{numbers.getrandbits(128):032x},{image},customer {row}\n")
+class Measured(NamedTuple):
+    """What a command took.
+
+    Attributes:
+        seconds: from its start to its end.
+        mebibytes: of memory, at most.
+        progress: how many outcomes its journal held so many seconds after its start.
+
+    """
+
+    seconds: float
+    mebibytes: float
+    progress: list[tuple[float, int]]
+
+    def reached(self, outcomes: float) -> float:
+        """Return when the journal held so many, as if it grew evenly between two looks."""
+        earlier, fewer = 0.0, 0
+        for now, held in self.progress:
+            if held >= outcomes > fewer:
+                return earlier + (now - earlier) * (outcomes - fewer) / (held - fewer)
+            earlier, fewer = now, held
+        return earlier
 
 
-def measure(folder: Path, service: str, rows: int, *args: str) -> Measured:
-    """Run the command and watch its journal grow."""
-    variables = {"OS_TOKEN": "t", "FPGA_BATCH_ENDPOINT": service, "FPGA_BATCH_PROJECT_ID": "0" * 32}
+def measure(folder: Path, service: str, *arguments: str) -> Measured:
+    """Run a command to its end and look at its journal meanwhile."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FPGA_BATCH_")}
+    settings = {"OS_TOKEN": "t", "FPGA_BATCH_ENDPOINT": service, "FPGA_BATCH_PROJECT_ID": "0" * 32}
+    progress: list[tuple[float, int]] = []
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", *args],
+        [sys.executable, "-m", "jobs", *arguments],
         cwd=folder,
-        env=os.environ | variables | {"PYTHONPATH": str(ROOT)},
+        env={**clean, **settings, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,  # Ctrl-C would make it write a report that nobody wants
     )
-    journal = folder / "pairs.report.csv.journal"
-    seen, position, times = 0, 0, []
     try:
-        while process.poll() is None:
-            time.sleep(POLL)
-            try:
-                with journal.open("rb") as file:
-                    file.seek(position)
-                    new = file.read()
-            except FileNotFoundError:
-                continue
-            position += len(new)
-            seen += new.count(b'"outcome"')
-            while len(times) < 10 and seen >= rows * (len(times) + 1) // 10:
-                times.append(time.monotonic() - began)
+        outcomes = outcomes_in(folder / JOURNAL)
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            progress.append((time.monotonic() - began, next(outcomes)))
+            time.sleep(LOOK_EVERY)
+        seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
     finally:
         process.kill()
         process.wait()
     if process.returncode:
-        raise SystemExit(f"{args[0]} ended with {process.returncode}")
-    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return Measured(time.monotonic() - began, kilobytes / 1024, times)
+        raise SystemExit(f"{arguments[0]} ended with exit code {process.returncode}")
+    # The peak is at least what this process had when it began the other, so nothing large may be held here.
+    return Measured(seconds, ended[2].ru_maxrss / 1024, progress)
+
+
+def outcomes_in(journal: Path) -> Iterator[int]:
+    """Yield, whenever asked, how many outcomes the journal holds; when it is gone, as many as it held."""
+    while (file := opened(journal)) is None:
+        yield 0
+    outcomes, tail = 0, b""
+    with file:
+        while True:
+            data = tail + file.read()
+            outcomes += data.count(OUTCOME)
+            tail = data[1 - len(OUTCOME) :]
+            yield outcomes
+
+
+def opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def write_pairs(path: Path, rows: int) -> None:
+    bits = random.Random(1).getrandbits
+    with path.open("w") as file:
+        file.write("fpga_image_id,image_id\n")
+        for _ in range(rows):
+            image = f"{bits(128):032x}"
+            file.write(f"{bits(128):032x},{'-'.join(image[start:end] for start, end in UUID_PARTS)}\n")
+
+
+def tell(rows: int, run: Measured, clean: Measured, copied: Measured) -> None:
+    tenth = rows / 10
+    first = tenth / (run.reached(tenth) - run.reached(1))
+    last = tenth / (run.reached(rows) - run.reached(rows - tenth))
+    lines = [
+        ("associate, seconds", f"{run.seconds:.1f}"),
+        ("  rows a second in the first tenth", f"{first:,.0f}"),
+        ("  rows a second in the last tenth", f"{last:,.0f}"),
+        ("  seconds from the start to the first outcome", f"{run.reached(1):.1f}"),
+        ("  seconds from the last outcome to the end", f"{run.seconds - run.reached(rows):.1f}"),
+        ("  peak memory, MiB", f"{run.mebibytes:.0f}"),
+        ("resume with nothing to do, seconds", f"{clean.seconds:.1f}"),
+        ("  peak memory, MiB", f"{clean.mebibytes:.0f}"),
+        ("resume into another report, seconds", f"{copied.seconds:.1f}"),
+        ("  peak memory, MiB", f"{copied.mebibytes:.0f}"),
+    ]
+    print(f"{rows:,} rows")
+    for name, figure in lines:
+        print(f"  {name:<60}{figure:>10}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve())
-        return
-    rows = options.rows
-    speed = ("--rate", "1000000", "--concurrency", str(options.concurrency))
-    with tempfile.TemporaryDirectory() as name, serving() as service:
+    rows = parser.parse_args().rows
+    with server() as service, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pairs(folder / "pairs.csv", rows)
-        run = measure(folder, service, rows, "associate", "pairs.csv", *speed)
-        clean = measure(folder, service, rows, "resume", "pairs.report.csv")
-        copied = measure(folder, service, rows, "resume", "pairs.report.csv", "--report", "copy.csv")
-    # The first tenth begins after the pass over the input, so that the second stands for the start.
-    first, last = run.times[1] - run.times[0], run.times[9] - run.times[8]
-    print(f"{rows:,} rows")
-    print(f"  rows per second, second tenth         {rows / 10 / first:>10,.0f}")
-    print(f"  rows per second, last tenth           {rows / 10 / last:>10,.0f}")
-    print(f"  seconds from last outcome to the end  {run.seconds - run.times[9]:>10.1f}")
-    print(f"  peak memory, MiB                      {run.megabytes:>10.1f}")
-    print(f"  seconds to resume, nothing to do      {clean.seconds:>10.1f}")
-    print(f"  seconds to read back and rewrite      {copied.seconds:>10.1f}")
+        fast = ("--rate", "100000", "--concurrency", "64")
+        run = measure(folder, service, "associate", "pairs.csv", *fast)
+        clean = measure(folder, service, "resume", "pairs.report.csv")
+        copied = measure(folder, service, "resume", "pairs.report.csv", "--report", "copy.csv")
+    tell(rows, run, clean, copied)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
