@@ -1,4 +1,4 @@
-"""What the operating system needs to be told so that a file stands where it was put."""
+"""Files as the operating system sees them: written whole, standing where they were put."""
 
 import errno
 import os
@@ -22,3 +22,23 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(folder)
+
+
+def is_linked(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that is at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write, however many calls the operating system takes for it.
+
+    Raises:
+        OSError: the disk takes no more; a part may be written.
+
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

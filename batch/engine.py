@@ -335,6 +335,7 @@ class Engine:
         finally:
             task.in_flight = False
         log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
+        task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
         if _is_failure(verdict, response):
             self._note_failure(task, verdict, pace, sent_at)
         else:
@@ -343,7 +344,6 @@ class Engine:
 
     def _note_failure(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
         """Keep what it means for row and scope that the service did not answer, or only with an error."""
-        task.in_doubt = task.in_doubt or (verdict.maybe_applied and task.request.writes)
         task.throttled_since = None
         was_up = pace.outage.since is None
         task.attempts += pace.outage.failed(sent_at, task.row, reached=verdict.maybe_applied)
@@ -365,7 +365,6 @@ class Engine:
 
     def _note_answer(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
         """Keep what an answer means for the row, its scope and the run."""
-        task.in_doubt = task.in_doubt or (verdict.maybe_applied and task.request.writes)
         if pace.outage.answered():
             log.info("%s answers again", task.request.scope)
         if verdict.kind is Kind.THROTTLED:

@@ -45,7 +45,8 @@ class Outage:
     def pass_on(self) -> None:
         """Let another one send the probe."""
         self._probing = False
-        self._wake()
+        self._changed.set()
+        self._changed.clear()
 
     def failed(self, sent_at: float, row: int, *, reached: bool) -> bool:
         """Note a failure; return whether it counts against the row: not while the service is down.
@@ -75,7 +76,3 @@ class Outage:
         self.since = None
         self.pass_on()
         return True
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed.clear()

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import orjson
 
-from batch.disk import sync_folder
+from batch.disk import is_linked, sync_folder, write_all
 from batch.errors import InputUnusableError, OutputError
 from batch.journal import lines
 from batch.journal.lines import Identity
-from batch.journal.lock import is_linked, open_locked
+from batch.journal.lock import open_locked
 from batch.model import Outcome
 from batch.text import printable
 
@@ -206,7 +206,7 @@ class Journal:
             return
         data, self._buffer = b"".join(self._buffer), []
         try:
-            _write_all(self._file, data)
+            write_all(self._file, data)
         except OSError as error:
             self._fail(error)
 
@@ -221,7 +221,7 @@ class Journal:
             file.seek(0)
             for number, line in enumerate(file, start=1):
                 entry = lines.parsed(line)
-                if not line.endswith(b"\n") and (number > 1 or _may_be_header(line)):
+                if not line.endswith(b"\n") and (number > 1 or lines.may_be_header(line)):
                     break  # torn: only the last line can be
                 if number == 1 and entry is not None and "journal" in entry:
                     self._check(entry, identity)
@@ -247,13 +247,10 @@ class Journal:
 
     def _check(self, header: dict[str, Any], identity: Identity) -> None:
         if what := lines.difference(header, identity):
-            command, of = (
-                printable(str(header.get("command", "a run"))),
-                printable(str(header.get("input", ""))),
-            )
+            command, of = (printable(str(header.get(each, ""))) for each in ("command", "input"))
             raise InputUnusableError(
-                f"{self.path} was left by an interrupted {command}{' of ' * bool(of)}{of}, but {what}; "
-                "run it as before to continue, or discard what it did with --restart"
+                f"{self.path} was left by an interrupted {command or 'run'}{' of ' * bool(of)}{of}, but "
+                f"{what}; run it as before to continue, or discard what it did with --restart"
             )
 
     def _is_superseded(self, identity: Identity) -> bool:
@@ -284,7 +281,7 @@ class Journal:
     def _put(self, data: bytes) -> None:
         """Write lines at once, and bring them onto the disk."""
         try:
-            _write_all(self._file, data)
+            write_all(self._file, data)
             os.fsync(self._file)
             if not self._end:
                 sync_folder(self.path)
@@ -296,18 +293,6 @@ class Journal:
 def journal_path(report: Path) -> Path:
     """Return the place of a report's journal."""
     return report.with_name(f"{report.name}.journal")
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
-
-
-def _may_be_header(line: bytes) -> bool:
-    """Whether a torn first line is the start of one that a run would have written."""
-    start = b'{"journal":'
-    return start.startswith(line) or line.startswith(start)
 
 
 def _raise(error: OSError) -> None:

@@ -110,6 +110,12 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
+def may_be_header(line: bytes) -> bool:
+    """Whether a torn line is the start of a first line."""
+    start = b'{"journal":'
+    return start.startswith(line) or line.startswith(start)
+
+
 def is_sound(entry: dict[str, Any], rows: int) -> bool:
     """Whether a line after the first is one that a run of so many rows has written."""
     if "row" in entry:

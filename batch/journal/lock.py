@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from batch.disk import is_linked
 from batch.errors import BusyError, OutputError
 from batch.journal.lines import is_holder, parsed
 from batch.text import printable
@@ -33,10 +34,10 @@ def open_locked(path: Path) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            by = described(last_holder(file))
+            by = last_holder(file) if (is_over := time.monotonic() >= patience_ends) else None
             os.close(file)
-            if time.monotonic() >= patience_ends:
-                raise BusyError(f"{path}: another run is at work here{by}") from None
+            if is_over:
+                raise BusyError(f"{path}: another run is at work here{described(by)}") from None
             time.sleep(_STEP)
             continue
         except OSError as error:
@@ -58,14 +59,6 @@ def is_held(file: int) -> bool:
         return True
     fcntl.flock(file, fcntl.LOCK_UN)
     return False
-
-
-def is_linked(file: int, path: Path) -> bool:
-    """Whether an open file is the one that is there."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except OSError:
-        return False
 
 
 def last_holder(file: int) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from batch.disk import is_linked
 from batch.errors import InputMissingError, InputUnusableError, OutputError
 from batch.text import printable
 
@@ -99,10 +100,7 @@ class InputFile:
 
     def is_at(self, path: Path) -> bool:
         """Whether this is the very file that is at `path` now."""
-        try:
-            return os.path.samestat(os.fstat(self._raw.fileno()), path.stat())
-        except OSError:
-            return False
+        return is_linked(self._raw.fileno(), path)
 
     def unusable(self, text: str, line: int = 0, column: int = 0) -> InputUnusableError:
         """Return an error that names this input, and the place where one is given.
