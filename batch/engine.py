@@ -11,23 +11,16 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from batch.errors import (
-    BatchError,
-    DeniedError,
-    InternalError,
-    ServiceUnavailableError,
-    StoppedEarlyError,
-)
+from batch.attempts import Attempts, Task, Transport
+from batch.errors import BatchError, InternalError, StoppedEarlyError
 from batch.halt import NO_LIMITS, Limits
-from batch.job import Conversation, Job
-from batch.model import Answer, Kind, Outcome, Request, Response, Result, Row, Status, Verdict
-from batch.pace import Pace, Rate
-from batch.retry import RetryPolicy, next_wait
+from batch.job import Job
+from batch.model import Answer, Kind, Outcome, Result, Row, Status
+from batch.pace import Rate
+from batch.retry import RetryPolicy
 from batch.summary import counted, duration
-from batch.transport import TransportError
 
 log = logging.getLogger(__name__)
 
@@ -38,53 +31,6 @@ _STOPPING = (Kind.DENIED, Kind.NO_SERVICE)
 
 GRACE = 10.0
 """Seconds that requests in flight get to end when a run is stopped."""
-
-
-class Transport(Protocol):
-    """Sends one request once."""
-
-    async def send(self, request: Request) -> Response:
-        """Return the response.
-
-        Raises:
-            TransportError: there was no whole answer.
-
-        """
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """A row on its way.
-
-    Attributes:
-        row: its number.
-        conversation: the job's generator.
-        request: what the conversation asks for now.
-        attempts: attempts of that request, throttled ones not counted.
-        throttled_since: when that request was first throttled, without another answer since.
-        in_doubt: whether a write of this row may have been applied unseen.
-        begun: whether a write has been announced.
-        sent: requests of this row on the wire so far.
-        in_flight: whether one of them is there now.
-        cut_short: whether a stop has taken attempts from it.
-        started_at: first of them, seconds since the epoch.
-        started: the same, by the loop's clock.
-
-    """
-
-    row: int
-    conversation: Conversation
-    request: Request
-    attempts: int = 0
-    throttled_since: float | None = None
-    in_doubt: bool = False
-    begun: bool = False
-    sent: int = 0
-    in_flight: bool = False
-    cut_short: bool = False
-    started_at: float = 0.0
-    started: float = 0.0
 
 
 class Engine:
@@ -105,8 +51,7 @@ class Engine:
 
     Attributes:
         outcomes: rows ended so far, by status.
-        requests: requests sent so far.
-        throttled: how often all had to pause so far.
+        attempts: what sends the requests, and counts them.
         stopped: why the run stopped before its end, or None.
         unsettled: outcomes of rows that the stop cut short, by row: true now, and worth another run.
 
@@ -128,34 +73,31 @@ class Engine:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.outcomes: Counter[Status] = Counter()
-        self.requests = 0
-        self.throttled = 0
         self.stopped: BatchError | None = None
         self.unsettled: dict[int, Outcome] = {}
+        self.attempts = Attempts(
+            job,
+            transport,
+            rate=rate,
+            policy=policy,
+            max_outage=limits.max_outage,
+            begin=begin,
+            stop=self.stop,
+            draw=draw,
+            clock=clock,
+        )
         self._job = job
-        self._transport = transport
-        self._rate = rate
         self._concurrency = concurrency
-        self._policy = policy
         self._limits = limits
-        self._begin = begin
         self._record = record
         self._in_doubt = in_doubt
-        self._draw = draw
-        self._clock = clock
         self._rows: Iterator[Row] = iter(())
-        self._paces: dict[str, Pace] = {}
-        self._workers: dict[asyncio.Task[None], _Task | None] = {}
-        self._ready: deque[_Task] = deque()
-        self._waiting: dict[_Task, asyncio.TimerHandle] = {}
+        self._workers: dict[asyncio.Task[None], Task | None] = {}
+        self._ready: deque[Task] = deque()
+        self._waiting: dict[Task, asyncio.TimerHandle] = {}
         self._unfinished = 0
         self._changed = asyncio.Event()
         self._finishing = True
-
-    @property
-    def down(self) -> bool:
-        """Whether the service is down now, in one of the places at least."""
-        return any(pace.outage.since is not None for pace in self._paces.values())
 
     async def run(self, rows: Iterator[Row]) -> None:
         """Take every row to its outcome, or as far as it gets before the run is stopped.
@@ -257,7 +199,7 @@ class Engine:
             self._workers[me] = None
         return False
 
-    async def _next(self) -> _Task | None:
+    async def _next(self) -> Task | None:
         """Return the next row to work on: one that is due again, else a new one; None at the end."""
         while not self.stopped:
             if self._ready:
@@ -265,7 +207,7 @@ class Engine:
             if len(self._waiting) < MOST_WAITING and (row := next(self._rows, None)) is not None:
                 conversation = self._job.conversation(self._job.parse(row.cells))
                 self._unfinished += 1
-                return _Task(
+                return Task(
                     row.number, conversation, next(conversation), in_doubt=row.number in self._in_doubt
                 )
             if not self._unfinished:
@@ -278,11 +220,11 @@ class Engine:
             self._abandon(task)
         return None
 
-    async def _advance(self, task: _Task) -> None:
+    async def _advance(self, task: Task) -> None:
         """Carry a row's conversation on until it ends or has to wait."""
         while True:
-            verdict, response = await self._attempt(task)
-            wait = self._wait_after(task, verdict)
+            verdict, response = await self.attempts.send(task)
+            wait = self.attempts.wait_after(task, verdict)
             if wait is not None:
                 if not self.stopped:
                     self._set_aside(task, wait)
@@ -303,110 +245,19 @@ class Engine:
                 return
             task.attempts = 0
 
-    def _pace(self, request: Request) -> Pace:
-        pace = self._paces.get(request.scope)
-        if pace is None:
-            pace = self._paces[request.scope] = Pace(self._rate, self._policy)
-        return pace
-
-    async def _attempt(self, task: _Task) -> tuple[Verdict, Response | None]:
-        request = task.request
-        pace = self._pace(request)
-        await pace.permit()
-        if request.writes and not task.begun:
-            self._begin(task.row)
-            task.begun = True
-        sent_at = self._loop.time()
-        if not task.sent:
-            task.started, task.started_at = sent_at, self._clock()
-        task.sent += 1
-        self.requests += 1
-        response = None
-        task.in_flight = True
-        try:
-            response = await self._transport.send(request)
-        except TransportError as error:
-            verdict = Verdict(Kind.TRANSIENT, error.reason, maybe_applied=error.sent, message=str(error))
-        except asyncio.CancelledError:
-            task.in_doubt = task.in_doubt or request.writes
-            raise
-        else:
-            verdict = self._job.classify(response)
-        finally:
-            task.in_flight = False
-        log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
-        task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
-        if _is_failure(verdict, response):
-            self._note_failure(task, verdict, pace, sent_at)
-        else:
-            self._note_answer(task, verdict, pace, sent_at)
-        return verdict, response
-
-    def _note_failure(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
-        """Keep what it means for row and scope that the service did not answer, or only with an error."""
-        task.throttled_since = None
-        was_up = pace.outage.since is None
-        task.attempts += pace.outage.failed(sent_at, task.row, reached=verdict.maybe_applied)
-        if (since := pace.outage.since) is None:
-            return
-        if was_up:
-            told = _told(verdict)
-            log.info("%s is down (%s): asking now and then until it answers", task.request.scope, told)
-            left = self._limits.max_outage - (self._loop.time() - since)
-            self._loop.call_later(left, self._give_up, pace, since, told)
-
-    def _give_up(self, pace: Pace, since: float, told: str) -> None:
-        """Stop if an outage is still the one that it was."""
-        if pace.outage.since == since and self._unfinished:
-            lasted = duration(self._loop.time() - since)
-            self.stop(
-                ServiceUnavailableError(f"the service has been down for {lasted}: {told}"), finish=False
-            )
-
-    def _note_answer(self, task: _Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
-        """Keep what an answer means for the row, its scope and the run."""
-        if pace.outage.answered():
-            log.info("%s answers again", task.request.scope)
-        if verdict.kind is Kind.THROTTLED:
-            if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
-                self.throttled += 1
-                log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
-            task.throttled_since = task.throttled_since or sent_at
-            task.attempts += sent_at - task.throttled_since >= self._policy.patience
-        else:
-            pace.answered(sent_at)
-            task.throttled_since = None
-            task.attempts += 1
-        if verdict.kind is Kind.DENIED:
-            self.stop(DeniedError(f"the service answered: {_told(verdict)}"), finish=False)
-        elif verdict.kind is Kind.NO_SERVICE:
-            self.stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
-
-    def _wait_after(self, task: _Task, verdict: Verdict) -> float | None:
-        throttled_for = 0.0
-        if task.throttled_since is not None:
-            throttled_for = self._loop.time() - task.throttled_since
-        wait = next_wait(self._policy, verdict, task.attempts, throttled_for, self._draw())
-        if wait is not None:
-            log.info(
-                "row %d: %s: attempt %d, the next in %.1f s (%s)",
-                *(task.row, verdict.reason, task.attempts, wait, verdict.message or verdict.code),
-            )
-        return wait
-
-    def _set_aside(self, task: _Task, wait: float) -> None:
+    def _set_aside(self, task: Task, wait: float) -> None:
         if wait > 0:
             self._waiting[task] = self._loop.call_later(wait, self._due, task)
         else:
             self._ready.append(task)
             self._changed.set()
 
-    def _due(self, task: _Task) -> None:
+    def _due(self, task: Task) -> None:
         del self._waiting[task]
         self._ready.append(task)
         self._changed.set()
 
-    def _abandon(self, task: _Task) -> None:
+    def _abandon(self, task: Task) -> None:
         """Let go of a row when the run stops. Without an outcome it stays pending."""
         task.conversation.close()
         if task.in_doubt:
@@ -414,7 +265,7 @@ class Engine:
         else:
             self._unfinished -= 1
 
-    def _finish(self, task: _Task, result: Result, *, settled: bool) -> None:
+    def _finish(self, task: Task, result: Result, *, settled: bool) -> None:
         outcome = Outcome(result)
         if task.sent:
             took = self._loop.time() - task.started
@@ -432,12 +283,3 @@ class Engine:
             failed = self.outcomes[Status.FAILED] + self.outcomes[Status.UNCONFIRMED]
             if limit.is_reached(failed, self.outcomes.total()):
                 self.stop(StoppedEarlyError(f"{counted(failed, 'row')} failed: --max-failures {limit}"))
-
-
-def _is_failure(verdict: Verdict, response: Response | None) -> bool:
-    """Whether the service did not answer, or only that something is wrong with it."""
-    return response is None or (response.status >= 500 and verdict.kind is Kind.TRANSIENT)
-
-
-def _told(verdict: Verdict) -> str:
-    return " ".join(filter(None, (verdict.code, verdict.message))) or verdict.reason or verdict.kind.value

@@ -40,9 +40,9 @@ def status(engine: Engine, rows: int, seconds: float) -> str:
     """Say in one line how far the engine is after so many seconds with so many rows."""
     parts = [
         f"{engine.outcomes.total():,} of {counted(rows, 'row')}",
-        counted(engine.requests, "request"),
-        f"{engine.requests / seconds:.1f}/s" if seconds > 0 else "",
-        f"throttled {counted(engine.throttled, 'time')}" if engine.throttled else "",
+        counted(engine.attempts.sent, "request"),
+        f"{engine.attempts.sent / seconds:.1f}/s" if seconds > 0 else "",
+        f"throttled {counted(engine.attempts.throttled, 'time')}" if engine.attempts.throttled else "",
         _note(engine),
     ]
     return f"{', '.join(filter(None, parts))}, after {duration(seconds)}"
@@ -57,7 +57,7 @@ async def _redraw(bar: Progress, task: TaskID, engine: Engine) -> None:
 def _note(engine: Engine) -> str:
     if engine.stopped:
         return "stopping"
-    if engine.down:
+    if engine.attempts.down:
         return "the service is down"
     lost = engine.outcomes[Status.FAILED] + engine.outcomes[Status.UNCONFIRMED]
     return f"{lost:,} failed" if lost else ""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from batch.engine import Engine, Transport
+from batch.attempts import Transport
+from batch.engine import Engine
 from batch.errors import BatchError, BusyError, InputUnusableError, InterruptedRunError, OutputError
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Job

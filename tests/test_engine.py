@@ -101,9 +101,8 @@ def test_being_throttled_for_longer_than_the_patience_ends_in_failure() -> None:
 
 def test_all_workers_pause_when_one_is_throttled() -> None:
     pause = 5.0
-    run = Run(BUSY, *[OK] * 50, rows=40, concurrency=1, takes=0.01)
-    run.engine._policy = RetryPolicy(first_wait=pause)  # with the draw of 1/2 a back-off of 3/4 of it
-    run.go()
+    policy = RetryPolicy(first_wait=pause)  # with the draw of 1/2 a back-off of 3/4 of it
+    run = Run(BUSY, *[OK] * 50, rows=40, concurrency=1, policy=policy, takes=0.01).go()
     assert run.script.times[1] - run.script.times[0] == pytest.approx(0.01 + 0.75 * pause, abs=0.001)
     assert len(run.results) == 40
 

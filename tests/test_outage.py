@@ -36,7 +36,7 @@ class Observed(Service):
         self.most_probing = 0
 
     async def send(self, request: Request) -> Response:
-        if not self.run.engine.down:
+        if not self.run.engine.attempts.down:
             return await super().send(request)
         self.probes.append(asyncio.get_running_loop().time())
         self.probing += 1
@@ -303,7 +303,7 @@ def test_a_row_that_the_service_always_fails_on_ends_failed_after_its_attempts(r
     service = Service(poisoned={"/1"})
     run = Run(service=service, rows=rows, concurrency=4, policy=RetryPolicy(max_attempts=3)).go()
     assert run.engine.stopped is None
-    assert not run.engine.down
+    assert not run.engine.attempts.down
     status = run.results.pop(1).status
     assert status is Status.UNCONFIRMED, "the reading back is answered with an error too"
     assert sum(request.url == "/1" for request in service.requests) == 6
