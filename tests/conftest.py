@@ -116,14 +116,14 @@ def at_once(commands: Iterable[Callable[[], Ended]]) -> list[Ended]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start the command in the test folder: `start(*args, service=URL, stderr=PLACE)`; kill it in the end."""
+    """Start the command in the test's folder: `start(*args, service=URL, **variables)`; kill it in the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*args: str, service: str | None = None, stderr: int = subprocess.PIPE) -> Any:
+    def begin(*args: str, service: str | None = None, stderr: int = subprocess.PIPE, **variables: str) -> Any:
         process = subprocess.Popen(
             arguments(*args),
             cwd=tmp_path,
-            env=environment(tmp_path, service, {}),
+            env=environment(tmp_path, service, variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
