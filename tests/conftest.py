@@ -116,7 +116,7 @@ def at_once(commands: Iterable[Callable[[], Ended]]) -> list[Ended]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start the command in the test's folder: `start(*args, service=URL, **variables)`; kill it in the end."""
+    """Start the command in the test folder: `start(*args, service=URL, **variables)`; kill it at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(*args: str, service: str | None = None, stderr: int = subprocess.PIPE, **variables: str) -> Any:
