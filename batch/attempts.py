@@ -123,6 +123,11 @@ class Attempts:
         """Whether the service is down now, in one of the places at least."""
         return any(pace.outage.since is not None for pace in self._paces.values())
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last answers were failures, in one of the places at least, and it is not yet down."""
+        return any(pace.outage.is_suspected for pace in self._paces.values())
+
     async def send(self, task: Task) -> tuple[Verdict, Response | None]:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
 

@@ -200,16 +200,22 @@ class Engine:
         return False
 
     async def _next(self) -> Task | None:
-        """Return the next row to work on: one that is due again, else a new one; None at the end."""
+        """Return the next row to work on: one that is due again, else a new one; None at the end.
+
+        While the service may be going down, a new one goes first: so no row spends its attempts on that.
+        """
         while not self.stopped:
-            if self._ready:
+            if self._ready and not self.attempts.failing:
                 return self._ready.popleft()
-            if len(self._waiting) < MOST_WAITING and (row := next(self._rows, None)) is not None:
+            is_full = len(self._waiting) + len(self._ready) >= MOST_WAITING
+            if not is_full and (row := next(self._rows, None)) is not None:
                 conversation = self._job.conversation(self._job.parse(row.cells))
                 self._unfinished += 1
                 return Task(
                     row.number, conversation, next(conversation), in_doubt=row.number in self._in_doubt
                 )
+            if self._ready:
+                return self._ready.popleft()
             if not self._unfinished:
                 return None
             self._changed.clear()

@@ -21,6 +21,11 @@ class Outage:
         self._probing = False
         self._changed = asyncio.Event()
 
+    @property
+    def is_suspected(self) -> bool:
+        """Whether the last answers were failures, too few or too recent to tell that the service is down."""
+        return self._streak is not None and self.since is None
+
     async def turn(self) -> float | None:
         """Return None when the service is up again, or `since` when it is the caller's turn to send a probe.
 

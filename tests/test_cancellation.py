@@ -80,8 +80,8 @@ PLACES = {
     ),
     "probing": place(
         lambda: outage(fails_after=1.1, failing=LOST),
-        in_doubt=set(range(1, 7)),
-        still_in_doubt=set(range(1, 7)),
+        in_doubt=set(range(1, 10)),
+        still_in_doubt=set(range(1, 10)),
     ),
     "a request is in flight": place(
         lambda: Run(*[OK] * 9, rows=9, concurrency=3, takes=8.0),

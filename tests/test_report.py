@@ -47,7 +47,8 @@ any_letter = st.characters(exclude_categories=("Cs",))
 cells = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r"), max_size=20)
 formulas = st.builds(lambda start, rest: start + rest, st.sampled_from(list("=+-@\t")), cells)
 integers = st.integers(-(2**63) + 1, 2**63 - 1)
-scalars = st.none() | st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False)
+fractions = st.floats(-(2.0**62), 2.0**62)
+scalars = st.none() | st.booleans() | integers | fractions
 texts = formulas | st.text(any_letter, max_size=20)
 values = st.recursive(
     scalars | texts,

@@ -124,8 +124,8 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise OutputError(f"{path}: cannot be written: it is a directory")
-        # Not the writer's own name: another run may be at work with that.
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+        # Without a name: another run may be at work with the writer's own, and a kill leaves nothing behind.
+        with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise _unwritable(path, error) from error

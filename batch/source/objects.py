@@ -14,6 +14,7 @@ from batch.text import quoted
 
 _MOST_PLANS = 1000
 _MOST_COLUMNS = 10_000
+_TOO_LARGE = 2**63
 _KINDS = {
     bool: "true or false",
     dict: "an object",
@@ -110,9 +111,9 @@ class ObjectReader:
                     problems.append(f"{column.name} is {_KINDS[type(cell)]}, not a string")
         values = list(row.values)
         for place, value in enumerate(values):
-            if isinstance(value, dict | list) and not _is_writable(value):
+            if problem := _uncarried(value):
                 values[place] = None
-                problems.append(f"{quoted(self.columns[place])} is nested too deep to be carried")
+                problems.append(f"{quoted(self.columns[place])} {problem}")
         return row._replace(cells=tuple(cells), values=values, problem="; ".join(problems))
 
     def _planned(self, plans: dict[_Keys, _Plan], keys: _Keys, line: int) -> _Plan:
@@ -204,9 +205,15 @@ def _values_getter(own: Sequence[str | None], keys: _Keys) -> Callable[[dict[str
     return lambda item: [None if key is None else item[key] for key in own]
 
 
-def _is_writable(value: Any) -> bool:
-    try:
-        orjson.dumps(value)
-    except TypeError:
-        return False
-    return True
+def _uncarried(value: Any) -> str:
+    """Say why a value cannot be written as JSON and read again unchanged; empty if it can."""
+    if isinstance(value, dict | list):
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return "is nested too deep to be carried"
+        return max(map(_uncarried, value.values() if isinstance(value, dict) else value), default="")
+    # Parsers make a float of it, or fail: its last digits would be lost.
+    if isinstance(value, int | float) and abs(value) >= _TOO_LARGE:
+        return "is a number too large to be carried (write it as a string)"
+    return ""
