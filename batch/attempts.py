@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from batch.errors import BatchError, DeniedError, ServiceUnavailableError
@@ -17,14 +17,29 @@ from batch.transport import TransportError
 log = logging.getLogger(__name__)
 
 
+_MOST_REFUSALS = 3
+"""Credentials that one request may be refused with: one renewal suffices, unless they end early."""
+
+
 class Transport(Protocol):
-    """Sends one request once."""
+    """Sends requests with the credentials that they need."""
 
     async def send(self, request: Request) -> Response:
-        """Return the response.
+        """Send a request once and return the response.
 
         Raises:
-            TransportError: there was no whole answer.
+            TransportError: there was no whole answer, or the credentials cannot be had just now.
+            BatchError: there are no credentials for it.
+
+        """
+        ...
+
+    async def renew(self, request: Request, response: Response) -> bool:
+        """Say whether there are newer credentials than those that the response refuses.
+
+        Raises:
+            TransportError: they cannot be had just now.
+            BatchError: they are refused.
 
         """
         ...
@@ -40,6 +55,7 @@ class Task:
         request: what the conversation asks for now.
         attempts: attempts of that request, throttled ones not counted.
         throttled_since: when that request was first throttled, without another answer since.
+        refusals: credentials that were refused for that request.
         in_doubt: whether a write of this row may have been applied unseen.
         begun: whether a write has been announced.
         sent: requests of this row on the wire so far.
@@ -55,6 +71,7 @@ class Task:
     request: Request
     attempts: int = 0
     throttled_since: float | None = None
+    refusals: int = 0
     in_doubt: bool = False
     begun: bool = False
     sent: int = 0
@@ -150,22 +167,35 @@ class Attempts:
         task.in_flight = True
         try:
             response = await self._transport.send(request)
+            verdict = self._job.classify(response)
         except TransportError as error:
-            verdict = Verdict(Kind.TRANSIENT, error.reason, maybe_applied=error.sent, message=str(error))
+            verdict = _lost(error)
         except asyncio.CancelledError:
             task.in_doubt = task.in_doubt or request.writes
             raise
-        else:
-            verdict = self._job.classify(response)
         finally:
             task.in_flight = False
         log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
         task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
-        if _is_failure(verdict, response):
+        if verdict.kind is Kind.UNAUTHENTICATED and response:
+            verdict, response = await self._renewed(task, verdict, response)
+        if verdict.kind is Kind.TRANSIENT and (response is None or response.status >= 500):
             self._note_failure(task, verdict, pace, sent_at)
         else:
             self._note_answer(task, verdict, pace, sent_at)
         return verdict, response
+
+    async def _renewed(
+        self, task: Task, verdict: Verdict, response: Response
+    ) -> tuple[Verdict, Response | None]:
+        """Get newer credentials than those refused; return what the refusal comes to."""
+        task.refusals += 1
+        try:
+            if task.refusals < _MOST_REFUSALS and await self._transport.renew(task.request, response):
+                return verdict, response
+        except TransportError as error:
+            return _lost(error), None
+        return replace(verdict, kind=Kind.DENIED), response
 
     def wait_after(self, task: Task, verdict: Verdict) -> float | None:
         """Return seconds to wait before a row's next attempt, or None when the answer is final."""
@@ -220,16 +250,17 @@ class Attempts:
         else:
             pace.answered(sent_at)
             task.throttled_since = None
-            task.attempts += 1
+            if verdict.kind is not Kind.UNAUTHENTICATED:
+                task.attempts += 1
+                task.refusals = 0
         if verdict.kind is Kind.DENIED:
             self._stop(DeniedError(f"the service answered: {_told(verdict)}"), finish=False)
         elif verdict.kind is Kind.NO_SERVICE:
             self._stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
 
 
-def _is_failure(verdict: Verdict, response: Response | None) -> bool:
-    """Whether the service did not answer, or only that something is wrong with it."""
-    return response is None or (response.status >= 500 and verdict.kind is Kind.TRANSIENT)
+def _lost(error: TransportError) -> Verdict:
+    return Verdict(Kind.TRANSIENT, error.reason, maybe_applied=error.sent, message=str(error))
 
 
 def _told(verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from batch.attempts import Attempts, Task, Transport
-from batch.errors import BatchError, InternalError, StoppedEarlyError
+from batch.errors import BatchError, InternalError, OutputError, StoppedEarlyError
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Job
 from batch.model import Answer, Kind, Outcome, Result, Row, Status
@@ -174,8 +174,11 @@ class Engine:
                     raise
                 # One that only waited may still settle another row while there is time.
                 is_at_end = not self._finishing
-            except BatchError as error:
+            except OutputError as error:
                 self.stop(error, grace=0)
+                is_at_end = True
+            except BatchError as error:
+                self.stop(error, finish=False)
                 is_at_end = True
             except Exception as error:
                 log.debug("unexpected", exc_info=True)

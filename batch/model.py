@@ -115,12 +115,14 @@ class Response:
         status: HTTP status.
         headers: response headers, looked up without regard to letter case.
         body: the first 64 KiB of the body.
+        credential: what the request was authorised with; only its sender looks into it.
 
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    credential: object = field(default=None, repr=False, compare=False)
 
 
 class Kind(Enum):
@@ -130,7 +132,8 @@ class Kind(Enum):
     REFUSED = "refused"  # for good: another attempt would be answered the same
     THROTTLED = "throttled"  # too fast: everyone in this scope slows down
     TRANSIENT = "transient"  # worth another attempt
-    DENIED = "denied"  # credentials refused: the run stops
+    UNAUTHENTICATED = "unauthenticated"  # credentials not accepted: newer ones may be
+    DENIED = "denied"  # credentials refused for good: the run stops
     NO_SERVICE = "no_service"  # nothing of this kind at this address: the run stops
 
 

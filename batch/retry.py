@@ -63,6 +63,8 @@ def next_wait(
     """
     if verdict.kind is Kind.THROTTLED and throttled_for < policy.patience:
         return 0.0  # the cool-down of its scope is the wait
+    if verdict.kind is Kind.UNAUTHENTICATED:
+        return 0.0  # the credentials have been renewed
     if verdict.kind not in (Kind.TRANSIENT, Kind.THROTTLED):
         return None
     most = policy.max_attempts

@@ -1,22 +1,23 @@
 """The wire: one attempt of one request over HTTP. The only module of the runner that knows aiohttp."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Mapping
 from typing import Self
 
 import aiohttp
 from yarl import URL
 
 from batch.errors import ConfigurationError
-from batch.model import Request, Response
+from batch.model import Response
 from batch.text import printable
 
 BODY_LIMIT = 64 * 1024
+CONTENT_TYPE = "application/json;charset=utf8"
+"""Type of every body; it goes with every request, and is signed with it."""
+
 _HEADER_LIMIT = 64 * 1024  # a token alone may have 16,384 characters
 _CONNECT_SHARE = 0.5
-
-Authorize = Callable[[Request], Mapping[str, str]]
-"""Returns the headers that carry the credentials of this one attempt."""
 
 
 class TransportError(Exception):
@@ -38,28 +39,30 @@ class HttpTransport:
     """A pool of connections; an async context manager.
 
     Args:
-        authorize: gives the credentials' headers, anew for each attempt.
         connections: connections at most.
-        timeout: seconds an attempt may take, connecting and reading included.
+        timeout: seconds an exchange may take, connecting and reading included.
         user_agent: how the program names itself.
+        tls: whom to trust, None trusts whom the system trusts.
 
     """
 
-    def __init__(self, authorize: Authorize, *, connections: int, timeout: float, user_agent: str) -> None:
-        self._authorize = authorize
+    def __init__(
+        self, *, connections: int, timeout: float, user_agent: str, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout * _CONNECT_SHARE)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            "Content-Type": "application/json;charset=utf8",
+            "Content-Type": CONTENT_TYPE,
             "User-Agent": user_agent,
         }
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, limit_per_host=0),
+            connector=aiohttp.TCPConnector(limit=self._connections, limit_per_host=0, ssl=self._tls or True),
             headers=self._headers,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -75,44 +78,62 @@ class HttpTransport:
         # aiohttp closes TLS connections in callbacks of the loop's next turn.
         await asyncio.sleep(0)
 
-    async def send(self, request: Request) -> Response:
-        """Send the request once, follow nothing, and read the answer up to `BODY_LIMIT` bytes.
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        proxy: str | None = None,
+        credential: object = None,
+    ) -> Response:
+        """Send a request once, follow nothing, and read the answer up to `BODY_LIMIT` bytes.
+
+        Args:
+            method: HTTP method.
+            url: absolute, percent-encoded as it is to be sent.
+            headers: beside the usual ones.
+            body: JSON, or None.
+            proxy: URL of the proxy to go through, or None to go straight.
+            credential: to be told with the response.
 
         Raises:
             TransportError: there was no whole answer.
-            ConfigurationError: the server's certificate is not to be trusted.
+            ConfigurationError: the server's certificate is not to be trusted, or the proxy refuses.
 
         """
         assert self._session is not None
         try:
             answer = await self._session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=request.body,
-                headers=self._authorize(request),
+                method,
+                URL(url, encoded=True),
+                data=body,
+                headers=headers,
                 allow_redirects=False,
-                middlewares=() if request.method == "POST" else (_send_once,),
+                proxy=proxy,
+                middlewares=() if method == "POST" else (_send_once,),
             )
             try:
-                body = b"" if answer.status == 204 else await _read(answer)
+                content = b"" if answer.status == 204 else await _read(answer)
             except BaseException:
                 answer.close()
                 raise
-        except aiohttp.ClientConnectorCertificateError as error:
-            where = f"{error.host}:{error.port}"
-            raise ConfigurationError(
-                f"{where}: the server's certificate is not trusted: {error.certificate_error}"
-            ) from error
+        except aiohttp.ClientSSLError as error:
+            raise _untrusted(error) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = "timeout" if isinstance(error, TimeoutError) else "connection"
             raise TransportError(reason, _told(error), sent=False) from error
+        except aiohttp.ClientHttpProxyError as error:
+            # Its own text may hold the proxy's password.
+            raise _refused_by_proxy(error.status, error.message) from None
         except TimeoutError as error:
             raise TransportError("timeout", f"no answer in {self._timeout.total:g} s", sent=True) from error
         except aiohttp.ClientError as error:
             raise TransportError("connection", _told(error), sent=True) from error
         if answer.status < 200:
             answer.close()  # the connection speaks another protocol from here on
-        return Response(answer.status, answer.headers, body)
+        return Response(answer.status, answer.headers, content, credential)
 
 
 class _ConnectionLostError(aiohttp.ClientError):
@@ -132,6 +153,27 @@ async def _send_once(
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _ConnectionLostError(str(error)) from error
+
+
+def _untrusted(error: aiohttp.ClientSSLError) -> TransportError | ConfigurationError:
+    """Return what a failed handshake means: what it says will be said again, unless it was cut short."""
+    where = f"{error.host}:{error.port}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        return ConfigurationError(
+            f"{where}: the server's certificate is not trusted: {cause} (a private authority is given by "
+            "--ca-file)"
+        )
+    if isinstance(error.os_error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return TransportError("connection", _told(error), sent=False)
+    return ConfigurationError(f"{where}: no TLS connection can be made: {_told(error.os_error)}")
+
+
+def _refused_by_proxy(status: int, message: str) -> TransportError | ConfigurationError:
+    told = f"the proxy answered {status} {printable(message)}".rstrip()
+    if status in (401, 403, 405, 407):
+        return ConfigurationError(f"{told}: see HTTPS_PROXY and NO_PROXY")
+    return TransportError("connection", told, sent=False)
 
 
 def _told(error: Exception) -> str:

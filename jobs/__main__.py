@@ -29,8 +29,7 @@ def main() -> NoReturn:
                 stream.reconfigure(errors="backslashreplace")  # a locale may not know a file's letters
         app()
     except BatchError as error:
-        _say(f"fpga-batch: {error}")
-        sys.exit(error.exit_code)
+        _end(error)
     except BrokenPipeError:
         # Whoever read standard output went away; Python would complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,6 +43,13 @@ def main() -> NoReturn:
         _say("This is a bug: please report it, with the output of the same command with -vv.")
         sys.exit(70)
     sys.exit(0)
+
+
+def _end(error: BatchError) -> NoReturn:
+    for handler in logging.getLogger("jobs").handlers:
+        handler.flush()  # warnings, kept while all went well
+    _say(f"fpga-batch: {error}")
+    sys.exit(error.exit_code)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

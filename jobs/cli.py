@@ -6,7 +6,7 @@ What a command needs beyond parsing is imported inside it: `--help` does not wai
 # ruff: noqa: PLC0415
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -42,30 +42,36 @@ def _run_command(name: str) -> Callable[..., None]:
     """Return the function of a command that sends; its parameters are the fields of the options it takes."""
 
     def command(context: typer.Context, **values: Any) -> None:
-        from jobs import credentials
+        from jobs.credentials import find
         from jobs.ending import next_command, tell
         from jobs.session import STANDARD_INPUT, execute
 
         options = o.RunOptions(**values)
-        end = execute(name, options, credentials.from_environment())
+        end = execute(name, options, find(options.os_cloud))
         if end:
             repeated = ["fpga-batch", *sys.argv[1:]] if options.pairs != STANDARD_INPUT else []
             given = {each: values[each] for each in values if _is_given(context, each)}
             tell(end, quiet=options.quiet, command=next_command(end, repeated, given))
             raise typer.Exit(end.exit_code)
 
-    hints = get_type_hints(o.RunOptions, include_extras=True)
-    if name in _TAKES_REPORT:
-        hints["pairs"] = o.ReportArgument
+    changed = {"pairs": o.ReportArgument} if name in _TAKES_REPORT else {}
+    _take_options(command, o.RunOptions, _NOT_TAKEN.get(name, {"only"}), changed)
+    return command
+
+
+def _take_options(
+    command: Callable[..., None], options: type, left_out: Collection[str], changed: dict[str, Any]
+) -> None:
+    """Give a command's function the fields of its options for parameters."""
+    hints = get_type_hints(options, include_extras=True) | changed
     taken = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=_default(each), annotation=hints[each.name])
-        for each in fields(o.RunOptions)
-        if each.name not in _NOT_TAKEN.get(name, {"only"})
+        for each in fields(options)
+        if each.name not in left_out
     ]
     context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     command.__signature__ = Signature([context, *taken])  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in (context, *taken)}
-    return command
 
 
 def _default(each: Field[Any]) -> Any:
@@ -79,6 +85,16 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 for _name, _help in _RUNS.items():
     app.command(_name, help=_help)(_run_command(_name))
+
+
+def _login(context: typer.Context, **values: Any) -> None:  # noqa: ARG001 - as all commands have it
+    from jobs.login import log_in
+
+    typer.echo(log_in(o.LoginOptions(**values)))
+
+
+_take_options(_login, o.LoginOptions, (), {})
+app.command("login", help="Prove the credentials: whose they are, for which project, and until when.")(_login)
 
 
 @app.command()

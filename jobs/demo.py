@@ -11,6 +11,7 @@ from pathlib import Path
 
 from batch.errors import OutputError
 from jobs.association import IMAGE_LIMIT
+from jobs.credentials import Found, Token
 from jobs.ending import tell
 from jobs.options import RunOptions
 from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox, serve
@@ -49,7 +50,7 @@ def demonstrate(folder: Path) -> None:
             f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}\n\n"
         )
         options = RunOptions(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
-        end = execute("associate", options, lambda _request: {"X-Auth-Token": "demo"})
+        end = execute("associate", options, Found("the demo", Token("demo")))
     assert end is not None
     assert end.report is not None
     sys.stderr.write("from the report:\n")

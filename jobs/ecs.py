@@ -130,12 +130,14 @@ _DONE = Verdict(Kind.DONE)
 _THROTTLED = frozenset({"Common.0024", "Common.1503", ".0308"})
 _THROTTLED_TEXTS = ("flow over limit", "flow limit exceeded", "throttling threshold")
 _NO_SERVICE = frozenset({".0101", ".0103"})
+# token or keys; a token that must be updated, or is another region's
+_UNAUTHENTICATED = frozenset({"Common.0013", ".0301", ".0303", ".0307"})
 _DENIED = frozenset(
     # the project in the path is not the credentials' own; policy, account or balance forbid it
-    {"Ecs.0023", "Common.0018", "Common.0013", "Pdp.0001", "Ecs.0110", "Ecs.0003"}
+    {"Ecs.0023", "Common.0018", "Pdp.0001", "Ecs.0110", "Ecs.0003"}
     | {f"Ecs.{number:04}" for number in range(66, 72)}
-    # token or keys; wrong region; black lists, subscription, quota used up or frozen
-    | {".0301", ".0302", ".0303", ".0306", ".0307", ".0310", ".0402", ".0501", ".0502", ".0801", ".0802"}
+    # black lists, subscription, quota used up or frozen
+    | {".0302", ".0306", ".0310", ".0402", ".0501", ".0502", ".0801", ".0802"}
 )
 _REFUSED = frozenset({"Ecs.0005", "Ecs.0031", "Ecs.0032", "Common.0002", ".0106", ".0602", ".0607"})
 _SYSTEM = frozenset(
@@ -194,7 +196,9 @@ def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
     if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
-    if code in _DENIED or status in (401, 403):
+    if code in _UNAUTHENTICATED or (status == 401 and code not in _DENIED):
+        return _verdict(Kind.UNAUTHENTICATED, "denied", error)
+    if code in _DENIED or status == 403:
         return _verdict(Kind.DENIED, "denied", error)
     if not unsure and (reason := _reason(error.code, text)):
         return _verdict(Kind.REFUSED, reason, error)

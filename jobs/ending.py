@@ -7,6 +7,7 @@ from typing import Any
 
 from batch.model import Status
 from batch.run import RunEnd
+from jobs import log
 from jobs.watch import say
 
 _CARRIED = (
@@ -14,6 +15,8 @@ _CARRIED = (
     "region",
     "cloud_domain",
     "project_id",
+    "os_cloud",
+    "ca_file",
     "rate",
     "concurrency",
     "max_attempts",
@@ -35,6 +38,7 @@ def tell(end: RunEnd, *, quiet: bool, command: Sequence[str]) -> None:
     """
     if end.exit_code == 0 and (quiet or not sys.stderr.isatty()):
         return
+    log.release()
     if end.stopped:
         say(f"fpga-batch: {end.stopped}")
     say(end.summary.as_text())

@@ -13,7 +13,7 @@ from jobs.association import IMAGE_LIMIT, Associate
 from jobs.endpoints import Site
 
 # Nothing is sent, so it does not matter where to; rows with a project or region of their own still differ.
-_NOWHERE = Site(project_id="", endpoint="")
+_NOWHERE = Site(project="", endpoint="")
 _USUAL_RATE = Rate(10)
 _MOST_SHOWN = 5
 

@@ -3,23 +3,36 @@
 import logging
 import sys
 from datetime import UTC, datetime
+from logging.handlers import MemoryHandler
 
 import orjson
 
 from jobs.options import LogFormat
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_MOST_KEPT = 100
 
 
-def configure(verbosity: int, form: LogFormat) -> None:
-    """Send the program's own log to standard error: warnings, with `-v` retries and pauses."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
+    """Send the program's own log to standard error: warnings, with `-v` retries and pauses.
+
+    Where nobody looks on, warnings are kept until `release`: a run that goes well says nothing.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form is LogFormat.JSON else _TextFormatter())
+    if not verbosity and (quiet or not sys.stderr.isatty()):
+        handler = MemoryHandler(_MOST_KEPT, logging.CRITICAL, handler, flushOnClose=False)
     for name in ("batch", "jobs"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
         logger.propagate = False
+
+
+def release() -> None:
+    """Say what was kept: something went wrong."""
+    for handler in logging.getLogger("jobs").handlers:
+        handler.flush()
 
 
 class _TextFormatter(logging.Formatter):

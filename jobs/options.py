@@ -45,10 +45,7 @@ Endpoint = Annotated[
     str | None,
     _option("--endpoint", "Base URL of the ECS API; by default built from the region.", metavar="URL"),
 ]
-Region = Annotated[
-    str | None,
-    _option("--region", "Region, as cn-north-1 or eu-de.", metavar="NAME", also="OS_REGION_NAME"),
-]
+Region = Annotated[str | None, _option("--region", "Region, as cn-north-1 or eu-de.", metavar="NAME")]
 CloudDomain = Annotated[
     str | None,
     _option(
@@ -57,8 +54,18 @@ CloudDomain = Annotated[
         metavar="NAME",
     ),
 ]
-ProjectId = Annotated[
-    str | None, _option("--project-id", "Project of the images.", metavar="ID", also="OS_PROJECT_ID")
+ProjectId = Annotated[str | None, _option("--project-id", "Project of the images.", metavar="ID")]
+OsCloud = Annotated[
+    str | None, _option("--os-cloud", "Entry of clouds.yaml that holds the credentials.", metavar="NAME")
+]
+CaFile = Annotated[
+    Path | None,
+    _option(
+        "--ca-file",
+        "PEM file of the authorities to trust in place of the system's.",
+        metavar="FILE",
+        also="OS_CACERT",
+    ),
 ]
 RateText = Annotated[
     str,
@@ -103,7 +110,28 @@ ShowProgress = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class PlaceOptions:
+    """What the command line says of where the service is and how it is reached."""
+
+    endpoint: Endpoint = None
+    region: Region = None
+    cloud_domain: CloudDomain = None
+    project_id: ProjectId = None
+    os_cloud: OsCloud = None
+    ca_file: CaFile = None
+    timeout: Timeout = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginOptions(PlaceOptions):
+    """What the command line says of a login; the command's options are these fields."""
+
+    verbose: Verbose = 0
+    log_format: LogFormatOption = LogFormat.TEXT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(PlaceOptions):
     """What the command line says of a run; a command's options are these fields."""
 
     pairs: Pairs
@@ -111,14 +139,9 @@ class RunOptions:
     failures: Failures = None
     format: InputFormat = None
     only: Only = None
-    endpoint: Endpoint = None
-    region: Region = None
-    cloud_domain: CloudDomain = None
-    project_id: ProjectId = None
     rate: RateText = "10/s"
     concurrency: Concurrency = 32
     max_attempts: MaxAttempts = 6
-    timeout: Timeout = 30.0
     max_failures: MaxFailures = None
     max_outage: MaxOutage = 300.0
     max_duration: MaxDuration = None

@@ -1,6 +1,8 @@
 """One command that sends: from its options to how the run ended."""
 
+import asyncio
 import dataclasses
+import logging
 import re
 import shutil
 import sys
@@ -19,41 +21,41 @@ from batch.preflight import Preflight
 from batch.report import REPORT_COLUMNS, open_report
 from batch.resume import undoable
 from batch.retry import RetryPolicy
-from batch.run import Connect, Run, RunEnd, RunSettings
+from batch.run import Run, RunEnd, RunSettings
 from batch.source import Input, open_source
 from batch.summary import counted, duration
 from batch.text import quoted
-from batch.transport import Authorize, HttpTransport
-from jobs import log
+from batch.transport import TransportError
+from jobs import log as logs
+from jobs.access import Access
 from jobs.association import JOBS, Associate, AssociationJob, Disassociate
-from jobs.endpoints import Site, site
+from jobs.connection import PROGRAM, connection, place
+from jobs.credentials import Found
+from jobs.endpoints import Site
 from jobs.inspection import described
 from jobs.options import RunOptions
 from jobs.watch import say, watching
+
+log = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
 _REASON = re.compile("[a-z]+(_[a-z]+)*")
 
 
-def execute(command: str, options: RunOptions, authorize: Authorize) -> RunEnd | None:
+def execute(command: str, options: RunOptions, found: Found) -> RunEnd | None:
     """Do what a command and its options say; None where nothing was to be sent.
 
     Args:
         command: `resume`, `undo` or the name of a job.
         options: of the command line.
-        authorize: gives each request its credentials.
+        found: the credentials.
 
     Raises:
         BatchError: it could not start, or could not be brought to an end.
 
     """
-    log.configure(options.verbose, options.log_format)
-    where = site(
-        endpoint=options.endpoint,
-        region=options.region,
-        cloud_domain=options.cloud_domain,
-        project_id=options.project_id,
-    )
+    logs.configure(options.verbose, options.log_format, quiet=options.quiet)
+    where = place(options, found)
     with ExitStack() as stack:
         to_stdout = command == "verify" and options.pairs == STANDARD_INPUT and options.report is None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if to_stdout else None
@@ -70,8 +72,11 @@ def execute(command: str, options: RunOptions, authorize: Authorize) -> RunEnd |
             return None
         if settings.only and not run.checked.sendable and not options.quiet:
             say(f"{source.name}: no row to send has the reason {' or '.join(sorted(settings.only))}")
+        access = connection(options, found, where, options.concurrency).access
+        if run.checked.sendable:
+            asyncio.run(_authenticate(access, where.address()))
         end = run.execute(
-            _connection(options, authorize),
+            lambda: access,
             lambda engine, rows: watching(
                 engine, rows, quiet=options.quiet, show_progress=_shows_progress(options)
             ),
@@ -165,7 +170,7 @@ def _settings(command: str, options: RunOptions, where: Site, folder: Path | Non
     )
     return RunSettings(
         command=command,
-        program=f"fpga-batch {version('fpga-batch')}",
+        program=f"{PROGRAM} {version(PROGRAM)}",
         report=report,
         failures=options.failures,
         target=where.address(),
@@ -197,13 +202,13 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.resolve() == other.resolve()
 
 
-def _connection(options: RunOptions, authorize: Authorize) -> Connect:
-    return lambda: HttpTransport(
-        authorize,
-        connections=options.concurrency,
-        timeout=options.timeout,
-        user_agent=f"fpga-batch/{version('fpga-batch')}",
-    )
+async def _authenticate(access: Access, scope: str) -> None:
+    """Find out early whether the credentials are any good; that nobody can be asked just now is no answer."""
+    async with access:
+        try:
+            await access.grant(scope)
+        except TransportError as error:
+            log.info("no credentials yet: %s", error)
 
 
 def _shows_progress(options: RunOptions) -> bool:

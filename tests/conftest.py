@@ -26,6 +26,9 @@ hypothesis.settings.load_profile("untimed")
 PATIENCE = 30
 """Seconds after which a command, or something a test waits for, counts as hung."""
 
+NOBODY = "http://127.0.0.1:9"
+"""An address where nobody listens, for the metadata service: no test looks for it elsewhere."""
+
 _SETTINGS = ("FPGA_BATCH_", "HUAWEICLOUD_", "HW_", "OS_")
 
 
@@ -84,7 +87,7 @@ def environment(home: Path, service: str | None, variables: dict[str, str]) -> d
             "FPGA_BATCH_RATE": "1000",
             "OS_TOKEN": "a-token",
         }
-    return {**clean, "HOME": str(home), **variables}
+    return {**clean, "HOME": str(home), "FPGA_BATCH_METADATA_ENDPOINT": NOBODY, **variables}
 
 
 @pytest.fixture

@@ -86,6 +86,9 @@ class Wire:
     async def send(self, request: Request) -> Response:
         raise NotImplementedError
 
+    async def renew(self, _request: Request, _response: Response) -> bool:
+        return False
+
     async def carry(self, request: Request, takes: float, end: Callable[[], End]) -> Response:
         """Note a request, let so many seconds pass, and end the attempt as it is said then."""
         self.requests.append(request)
@@ -205,7 +208,8 @@ class Switch:
             204: Verdict(Kind.DONE),
             200: Verdict(Kind.DONE),
             400: Verdict(Kind.REFUSED, "rejected"),
-            401: Verdict(Kind.DENIED, "denied"),
+            401: Verdict(Kind.UNAUTHENTICATED, "denied"),
+            403: Verdict(Kind.DENIED, "denied"),
             404: Verdict(Kind.NO_SERVICE, "no_such_api"),
             429: Verdict(Kind.THROTTLED, "throttled"),
             500: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True),
@@ -345,3 +349,6 @@ class SandboxTransport:
             reason = "timeout" if reply is Withheld.SILENCE else "connection"
             raise TransportError(reason, "no answer", sent=True)
         return Response(reply.status, reply.headers, reply.body)
+
+    async def renew(self, _request: Request, _response: Response) -> bool:
+        return False

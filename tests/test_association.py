@@ -519,7 +519,7 @@ def test_an_empty_id_is_missing(empty: str) -> None:
     ("project", "region", "address"),
     [
         ("other", "", ADDRESS.replace(PROJECT, "other")),
-        ("", "cn-east-2", ADDRESS.replace("cn-north-1", "cn-east-2")),
+        ("", "cn-east-2", ADDRESS.replace("cn-north-1", "cn-east-2").replace(PROJECT, "{cn-east-2}")),
         (" other ", " cn-east-2 ", ADDRESS.replace(PROJECT, "other").replace("cn-north-1", "cn-east-2")),
         (" ", "\t", ADDRESS),
         (PROJECT, "cn-north-1", ADDRESS),
@@ -549,7 +549,8 @@ def test_a_row_may_name_the_region_that_is_said_to_be_a_given_endpoints() -> Non
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
 def test_a_row_of_any_region_is_taken_in_a_rehearsal_on_this_machine(endpoint: str) -> None:
     job = Associate(Site(PROJECT, endpoint=endpoint, region="cn-north-1"))
-    assert job.parse((F, I, "", "cn-east-2")).address.startswith(f"{endpoint}/v1/{PROJECT}/")
+    assert job.parse((F, I, PROJECT, "cn-east-2")).address.startswith(f"{endpoint}/v1/{PROJECT}/")
+    assert job.parse((F, I, "", "cn-east-2")).address.startswith(f"{endpoint}/v1/{{cn-east-2}}/")
 
 
 def test_a_rows_own_project_is_where_its_requests_go_and_what_its_rate_is_counted_by() -> None:

@@ -394,6 +394,24 @@ def test_a_permanent_refusal_concerns_the_row_alone_and_leaves_no_doubt(
     [
         (400, "Ecs.0023", ""),
         (400, "Common.0018", ""),
+        *((403, f"APIGW.{number}", "") for number in ("0302", "0306", "0310", "0402", "0801", "0802")),
+        (403, "Pdp.0001", ""),
+        *((403, code, "") for code in ("Ecs.0110", "Ecs.0003")),
+        *((403, f"Ecs.{number:04}", "") for number in range(66, 72)),
+        *((400, code, "") for code in ("APIG.0302", "Pdp.0001", "Ecs.0071")),
+        (405, "APIGW.0501", ""),
+        (405, "APIGW.0502", ""),
+        (403, "", ""),
+    ],
+)
+def test_refused_credentials_stop_the_run(status: int, code: str, message: str) -> None:
+    verdict = answer(status, code, message)
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.DENIED, "denied", False)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
         (401, "APIGW.0301", "token expires"),
         (401, "APIGW.0301", "decrypt token fail"),
         (401, "APIGW.0301", "x-auth-token not found"),
@@ -404,27 +422,20 @@ def test_a_permanent_refusal_concerns_the_row_alone_and_leaves_no_doubt(
         (401, "APIG.0301", ""),
         (401, "APIGW.0307", ""),
         (401, "Common.0013", ""),
-        *((403, f"APIGW.{number}", "") for number in ("0302", "0306", "0310", "0402", "0801", "0802")),
-        (403, "Pdp.0001", ""),
-        *((403, code, "") for code in ("Ecs.0110", "Ecs.0003")),
-        *((403, f"Ecs.{number:04}", "") for number in range(66, 72)),
-        *((400, code, "") for code in ("APIGW.0301", "APIG.0302", "Pdp.0001", "Ecs.0071")),
-        (405, "APIGW.0501", ""),
-        (405, "APIGW.0502", ""),
+        (400, "APIGW.0301", ""),
         (401, "", ""),
-        (403, "", ""),
         (401, "Unknown.0001", "doesn't exist"),
     ],
 )
-def test_refused_credentials_stop_the_run(status: int, code: str, message: str) -> None:
+def test_credentials_that_are_not_accepted_may_be_renewed(status: int, code: str, message: str) -> None:
     verdict = answer(status, code, message)
-    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.DENIED, "denied", False)
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.UNAUTHENTICATED, "denied", False)
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(("status", "kind"), [(401, Kind.UNAUTHENTICATED), (403, Kind.DENIED)])
 @pytest.mark.parametrize("body", [b"", b"<p>no</p>", b"[]"])
-def test_refused_credentials_stop_the_run_without_a_readable_body(status: int, body: bytes) -> None:
-    assert classify(Response(status, body=body)).kind is Kind.DENIED
+def test_a_refusal_of_the_credentials_needs_no_readable_body(status: int, kind: Kind, body: bytes) -> None:
+    assert classify(Response(status, body=body)).kind is kind
 
 
 def test_the_codes_beside_the_account_codes_are_no_denial() -> None:

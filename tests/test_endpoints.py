@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from support import PROJECT
 
 from batch.errors import ConfigurationError
-from jobs.endpoints import Site, checked_endpoint, is_project_id, is_region, site
+from jobs.endpoints import (
+    Site,
+    checked_endpoint,
+    iam_endpoint,
+    is_project_id,
+    is_region,
+    place_of_iam,
+    project_of,
+    site,
+)
 
 ENDPOINT = "https://ecs.example.com"
 
@@ -49,9 +58,88 @@ def test_a_row_may_name_another_project_or_region() -> None:
     assert where.address("other") == (
         "https://ecs.cn-north-1.myhuaweicloud.com/v1/other/cloudservers/fpga_image"
     )
-    assert where.address("", "cn-east-2") == (
-        f"https://ecs.cn-east-2.myhuaweicloud.com/v1/{PROJECT}/cloudservers/fpga_image"
+
+
+def test_a_row_of_another_region_is_in_the_project_that_has_the_regions_name() -> None:
+    address = made().address("", "cn-east-2")
+    assert address == "https://ecs.cn-east-2.myhuaweicloud.com/v1/{cn-east-2}/cloudservers/fpga_image"
+    assert project_of(address) == ("", "cn-east-2")
+    assert (
+        made()
+        .address("other", "cn-east-2")
+        .endswith("cn-east-2.myhuaweicloud.com/v1/other/cloudservers/fpga_image")
     )
+
+
+def test_without_a_project_the_regions_own_is_meant() -> None:
+    assert project_of(made(project_id=None).address()) == ("", "cn-north-1")
+
+
+def test_a_project_may_be_given_by_its_name() -> None:
+    where = site(
+        endpoint=ENDPOINT, region=None, cloud_domain=None, project_id=None, project_name="eu-de_mine"
+    )
+    assert project_of(where.address()) == ("", "eu-de_mine")
+    assert project_of(where.address("abc")) == ("abc", "")
+
+
+@pytest.mark.parametrize("name", ["a/b", "{a}", "a?b", " a", "a\n", "x" * 65])
+def test_a_project_name_that_would_bend_the_path_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="no name of a project"):
+        site(endpoint=ENDPOINT, region=None, cloud_domain=None, project_id=None, project_name=name)
+
+
+@pytest.mark.parametrize(
+    ("region", "domain", "said"),
+    [
+        ("cn-north-1", None, ""),
+        ("cn-south-1", "myhuaweicloud.com", ""),
+        ("eu-de", "otc.t-systems.com", ""),
+        ("eu-west-0", "prod-cloud-ocb.orange-business.com", ""),
+        ("cn-north-4", None, "region cn-north-4 of myhuaweicloud.com is not known to have"),
+        ("ae-ad-1", "g42cloud.com", "region ae-ad-1 of g42cloud.com is not known to have"),
+    ],
+)
+def test_a_region_that_is_not_known_to_have_the_api_earns_a_warning(
+    region: str, domain: str | None, said: str
+) -> None:
+    warning = made(region=region, cloud_domain=domain).warning
+    assert warning.startswith(said)
+    assert bool(warning) == bool(said)
+
+
+def test_a_given_endpoint_earns_no_warning() -> None:
+    assert made(endpoint=ENDPOINT, region="cn-north-4").warning == ""
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "domain", "iam"),
+    [
+        (None, "cn-north-1", None, "https://iam.cn-north-1.myhuaweicloud.com"),
+        (None, "eu-de", "otc.t-systems.com", "https://iam.eu-de.otc.t-systems.com"),
+        ("https://ecs.eu-nl.otc.t-systems.com", None, None, "https://iam.eu-nl.otc.t-systems.com"),
+        ("http://127.0.0.1:8088", "cn-north-1", None, "http://127.0.0.1:8088"),
+        ("https://ecs.example.com", "cn-north-1", None, ""),
+        ("https://gateway.internal", "eu-de", "otc.t-systems.com", ""),
+    ],
+)
+def test_no_secret_goes_to_an_identity_service_that_the_place_does_not_name(
+    endpoint: str | None, region: str | None, domain: str | None, iam: str
+) -> None:
+    assert iam_endpoint(made(endpoint=endpoint, region=region, cloud_domain=domain)) == iam
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://iam.eu-de.otc.t-systems.com/v3", ("eu-de", "otc.t-systems.com")),
+        ("https://iam-pub.eu-ch2.sc.otc.t-systems.com", ("eu-ch2", "sc.otc.t-systems.com")),
+        ("https://iam.myhuaweicloud.com/v3", ("", "")),
+        ("http://127.0.0.1:5000/v3", ("", "")),
+    ],
+)
+def test_an_identity_services_address_may_tell_region_and_cloud(url: str, place: tuple[str, str]) -> None:
+    assert place_of_iam(url) == place
 
 
 def test_naming_the_runs_own_project_and_region_changes_nothing() -> None:
@@ -68,7 +156,7 @@ def test_neither_region_nor_endpoint_is_an_error_that_names_both(empty: str | No
 @pytest.mark.parametrize("project", [None, ""])
 def test_a_missing_project_is_an_error_that_names_the_option(project: str | None) -> None:
     with pytest.raises(ConfigurationError, match="--project-id"):
-        made(project_id=project)
+        made(endpoint=ENDPOINT, region=None, project_id=project)
 
 
 @pytest.mark.parametrize(

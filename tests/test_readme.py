@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from batch.model import Status
 from batch.report import LEADING_COLUMNS, OUTCOME_COLUMNS
 from jobs.association import AssociationJob
 from jobs.cli import app
+from jobs.options import LoginOptions
 from jobs.sandbox import Faults
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +62,22 @@ def test_every_option_of_a_run_is_described_and_no_other(command: str) -> None:
     assert options_of(command) == described - NOT_TAKEN.get(command, {"--only"})
 
 
+def test_login_takes_the_options_of_a_run_that_say_where_the_service_is() -> None:
+    options = options_of("login")
+    assert options < options_of("associate")
+    assert options == {f"--{each.name.replace('_', '-')}" for each in fields(LoginOptions)} | {"-v"}
+
+
+def test_every_variable_that_credentials_are_taken_from_is_described_and_no_other() -> None:
+    text = section("Credentials")
+    source = ROOT / "jobs" / "credentials"
+    names = re.compile(r"(?:FPGA_BATCH|HUAWEICLOUD_SDK|HW|OS)_[A-Z_]*[A-Z]")
+    used = {name for path in source.glob("*.py") for name in names.findall(path.read_text())}
+    described = set(names.findall(text))
+    quiet = {name for name in used if name.endswith(("_INSECURE", "_DOMAIN_ID", "PROJECT_DOMAIN_NAME"))}
+    assert described - {"FPGA_BATCH_REGION"} == used - quiet
+
+
 def test_every_option_of_the_sandbox_is_described_and_no_other() -> None:
     assert flags("\n".join(table(section("Rehearse"), "Option"))) == options_of("sandbox")
 
@@ -75,7 +93,7 @@ def test_the_defaults_are_the_programs() -> None:
 
 
 def test_every_option_can_be_set_by_its_environment_variable() -> None:
-    for command in (*RUNS, "check", "report", "sandbox"):
+    for command in (*RUNS, "login", "check", "report", "sandbox"):
         for each in COMMANDS[command].params:
             if each.param_type_name == "option" and "--help" not in each.opts:
                 longest = max(each.opts, key=len)

@@ -1,0 +1,44 @@
+"""How a host is reached: which hosts are this machine, through which proxy, and whom to trust."""
+
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+from batch.errors import ConfigurationError
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, or None. This machine is reached directly."""
+    parts = urlsplit(url)
+    proxies = getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def trusted(authorities: Path) -> ssl.SSLContext:
+    """Return what trusts the authorities in a PEM file and nobody else. TLS 1.2 is the least.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds no certificate.
+
+    """
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except ssl.SSLError:
+        raise ConfigurationError(f"{authorities}: holds no certificate in PEM form") from None
+    except OSError as error:
+        raise ConfigurationError(f"{authorities}: cannot be read: {error.strerror}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,61 @@
+"""The service's clock, by which requests are signed; this machine's may be wrong."""
+
+import logging
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+from batch.model import Response
+from batch.summary import duration
+
+log = logging.getLogger(__name__)
+
+_SAME = 60.0
+"""Seconds by which two looks at the clock may differ without being told as two."""
+
+
+class ServiceClock:
+    """Seconds since the epoch as the service counts them.
+
+    Args:
+        now: seconds since the epoch, by this machine's clock.
+
+    Attributes:
+        offset: seconds by which the service's clock is taken to be ahead.
+
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.offset = 0.0
+        self._now = now
+
+    def now(self) -> float:
+        """Return the time."""
+        return self._now() + self.offset
+
+    def seen(self, response: Response) -> float | None:
+        """Return how many seconds the service is ahead, as its answer says; None if it does not."""
+        date = date_of(response)
+        return None if date is None else date - self._now()
+
+    def follow(self, response: Response) -> bool:
+        """Take the service's time from its answer; return whether there was one. The first time is told."""
+        ahead = self.seen(response)
+        if ahead is None:
+            return False
+        if abs(ahead - self.offset) > _SAME:
+            log.warning(
+                "this machine's clock is %s %s: requests are signed by the service's",
+                duration(abs(ahead)),
+                "slow" if ahead > 0 else "fast",
+            )
+        self.offset = ahead
+        return True
+
+
+def date_of(response: Response) -> float | None:
+    """Return when a response was made, in seconds since the epoch; None if it does not say."""
+    try:
+        return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+    except (OverflowError, TypeError, ValueError):
+        return None

@@ -1,0 +1,81 @@
+"""The way to the service that a command's options and the credentials make."""
+
+import logging
+from importlib.metadata import version
+from typing import NamedTuple
+
+from batch.network import trusted
+from batch.transport import HttpTransport
+from jobs.access import Access
+from jobs.clock import ServiceClock
+from jobs.credentials import Found
+from jobs.endpoints import Site, iam_endpoint, site
+from jobs.issuer import Issuer
+from jobs.options import PlaceOptions
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "fpga-batch"
+
+
+class Connection(NamedTuple):
+    """All that requests need.
+
+    Attributes:
+        issuer: makes grants of the credentials.
+        clock: the service's.
+        access: sends requests.
+
+    """
+
+    issuer: Issuer
+    clock: ServiceClock
+    access: Access
+
+
+def place(options: PlaceOptions, found: Found) -> Site:
+    """Return where the service is: what the options say outranks what stands beside the credentials.
+
+    Raises:
+        ConfigurationError: something is missing, malformed or unsafe.
+
+    """
+    where = site(
+        endpoint=options.endpoint,
+        region=options.region or found.region,
+        cloud_domain=options.cloud_domain or found.cloud_domain,
+        project_id=options.project_id or found.project_id,
+        project_name=found.project_name,
+    )
+    for warning in (*found.warnings, where.warning):
+        if warning:
+            log.warning("%s", warning)
+    return where
+
+
+def connection(options: PlaceOptions, found: Found, where: Site, connections: int) -> Connection:
+    """Return the way to a place.
+
+    Args:
+        options: of the command.
+        found: the credentials.
+        where: the place.
+        connections: connections at most.
+
+    Raises:
+        ConfigurationError: the authorities to trust cannot be read.
+
+    """
+    tls = trusted(options.ca_file) if options.ca_file else None
+
+    def connect(timeout: float | None) -> HttpTransport:
+        return HttpTransport(
+            connections=connections,
+            timeout=timeout or options.timeout,
+            user_agent=f"{PROGRAM}/{version(PROGRAM)}",
+            tls=tls,
+        )
+
+    clock = ServiceClock()
+    issuer = Issuer(found, iam_endpoint(where), clock, connect, options.ca_file)
+    return Connection(issuer, clock, Access(issuer, clock, connect))

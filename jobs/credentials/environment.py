@@ -1,0 +1,192 @@
+"""Credentials in environment variables, under the names that the other tools of these clouds use."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from batch.errors import ConfigurationError
+from jobs.credentials.kinds import Credential, Found, Password, Token
+from jobs.endpoints import checked_endpoint, place_of_iam
+from jobs.signing import Keys
+
+_LONGEST = 32 * 1024
+_TOKENS = ("OS_TOKEN", "OS_AUTH_TOKEN")
+_USERS = ("OS_USERNAME", "OS_USER_ID")
+_UNVERIFIED = ("OS_INSECURE", "HW_INSECURE")
+_TRUE = ("1", "true", "yes", "on")
+
+Environment = Mapping[str, str]
+
+
+class Family(NamedTuple):
+    """The variables of one tool. Of each kind the first that is set counts."""
+
+    keys: tuple[str, str, str]
+    project_ids: tuple[str, ...] = ()
+    project_names: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    iams: tuple[str, ...] = ()
+
+
+_BY_ID = ("OS_PROJECT_ID", "OS_TENANT_ID")
+_BY_NAME = ("OS_PROJECT_NAME", "OS_TENANT_NAME")
+
+OWN = Family(
+    ("FPGA_BATCH_AK", "FPGA_BATCH_SK", "FPGA_BATCH_SECURITY_TOKEN"),
+    ("HUAWEICLOUD_SDK_PROJECT_ID", *_BY_ID),
+    ("HW_PROJECT_NAME", *_BY_NAME),
+    ("HW_REGION_NAME", "OS_REGION_NAME"),
+    ("HW_CLOUD",),
+    ("HUAWEICLOUD_SDK_IAM_ENDPOINT", "HW_AUTH_URL", "OS_AUTH_URL"),
+)
+SDK = OWN._replace(
+    keys=("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"),
+    project_ids=("HUAWEICLOUD_SDK_PROJECT_ID",),
+    project_names=(),
+    iams=("HUAWEICLOUD_SDK_IAM_ENDPOINT",),
+)
+TERRAFORM = Family(
+    ("HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN"),
+    (),
+    ("HW_PROJECT_NAME",),
+    ("HW_REGION_NAME", "OS_REGION_NAME"),
+    ("HW_CLOUD",),
+    ("HW_AUTH_URL",),
+)
+OPENSTACK = Family(
+    ("OS_ACCESS_KEY", "OS_SECRET_KEY", "OS_SECURITY_TOKEN"),
+    _BY_ID,
+    _BY_NAME,
+    ("OS_REGION_NAME",),
+    (),
+    ("OS_AUTH_URL",),
+)
+
+
+def found(source: str, credential: Credential, environment: Environment, family: Family) -> Found:
+    """Put what was found together with what the family says of project and place."""
+    setting, iam = _set(environment, family.iams)
+    iam = iam.rstrip("/").removesuffix("/v3")
+    region, domain = place_of_iam(iam)
+    return Found(
+        source,
+        credential,
+        project_id=_set(environment, family.project_ids)[1],
+        project_name=_set(environment, family.project_names)[1],
+        region=_set(environment, family.regions)[1] or region,
+        cloud_domain=_set(environment, family.domains)[1] or domain,
+        iam=checked_endpoint(iam, setting) if iam else "",
+        warnings=tuple(
+            f"{name} is ignored: certificates are always verified"
+            for name in _UNVERIFIED
+            if environment.get(name, "").strip().lower() in _TRUE
+        ),
+    )
+
+
+def own(environment: Environment) -> Found | None:
+    """Return what the program's own variables hold."""
+    if keys := keys_of(environment, OWN):
+        return keys
+    if token := environment.get("FPGA_BATCH_TOKEN", "").strip():
+        return found("FPGA_BATCH_TOKEN", Token(secret("FPGA_BATCH_TOKEN", token)), environment, OWN)
+    return None
+
+
+def keys_of(environment: Environment, family: Family) -> Found | None:
+    """Return the access key of a family, or None where neither half of it is set.
+
+    Raises:
+        ConfigurationError: one half is missing.
+
+    """
+    access_name, secret_name, token_name = family.keys
+    pair = Keys(
+        secret(access_name, environment.get(access_name, "")),
+        secret(secret_name, environment.get(secret_name, "")),
+        secret(token_name, environment.get(token_name, "")),
+    )
+    source = complete({access_name: pair.access, secret_name: pair.secret})
+    return found(source, pair, environment, family) if source else None
+
+
+def token(environment: Environment) -> Found | None:
+    """Return a token, or None where there is none."""
+    name, text = _set(environment, _TOKENS)
+    return found(name, Token(secret(name, text)), environment, OPENSTACK) if text else None
+
+
+def user(environment: Environment, password: tuple[str, str] | None = None) -> Found | None:
+    """Return a user with password, or None where neither is set.
+
+    Args:
+        environment: where to look.
+        password: source and text of a password found elsewhere.
+
+    Raises:
+        ConfigurationError: something is missing.
+
+    """
+
+    def of(*names: str) -> str:
+        return _set(environment, names)[1]
+
+    user_name, user = _set(environment, _USERS)
+    password_name, text = password or ("OS_PASSWORD", environment.get("OS_PASSWORD", ""))
+    source = complete({user_name or _USERS[0]: user, password_name: text})
+    if not source:
+        return None
+    is_id = user_name == "OS_USER_ID"
+    credential = Password(
+        "" if is_id else user,
+        user if is_id else "",
+        text,
+        domain_name=of("OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME"),
+        domain_id=of("OS_USER_DOMAIN_ID", "OS_DOMAIN_ID"),
+        project_domain_name=of("OS_PROJECT_DOMAIN_NAME"),
+        project_domain_id=of("OS_PROJECT_DOMAIN_ID"),
+    )
+    if not is_id and not (credential.domain_name or credential.domain_id):
+        raise ConfigurationError(
+            f"{source} are set, OS_USER_DOMAIN_NAME is missing: the name of the account that the user is in"
+        )
+    return found(source, credential, environment, OPENSTACK)
+
+
+def complete(parts: Mapping[str, str]) -> str:
+    """Return the names of the parts if all are there, nothing if none is.
+
+    Raises:
+        ConfigurationError: some are missing.
+
+    """
+    missing = [name for name, text in parts.items() if not text]
+    if not missing:
+        return " and ".join(parts)
+    if len(missing) < len(parts):
+        there = " and ".join(name for name in parts if name not in missing)
+        raise ConfigurationError(f"{there} is set, {' and '.join(missing)} is missing")
+    return ""
+
+
+def secret(name: str, text: str) -> str:
+    """Return a key or token fit to go into a header.
+
+    Raises:
+        ConfigurationError: it cannot be one. The text does not show it.
+
+    """
+    text = text.strip()
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ConfigurationError(f"{name} holds characters that no key and no token has")
+    if len(text) > _LONGEST:
+        raise ConfigurationError(f"{name} is longer than any key or token: {len(text):,} characters")
+    return text
+
+
+def _set(environment: Environment, names: tuple[str, ...]) -> tuple[str, str]:
+    """Return name and value of the first variable that is set, or two empty texts."""
+    for name in names:
+        if value := environment.get(name, "").strip():
+            return name, value
+    return "", ""

@@ -1,0 +1,93 @@
+"""Credentials in files: the vendor's profile, and what systemd hands to a service."""
+
+import configparser
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from batch.errors import ConfigurationError
+from jobs.credentials.environment import OWN, SDK, Environment, complete, found, secret
+from jobs.credentials.kinds import Found, Token
+from jobs.endpoints import checked_endpoint
+from jobs.signing import Keys
+
+_LARGEST = 64 * 1024
+
+
+def profile(environment: Environment) -> Found | None:
+    """Return the keys in `~/.huaweicloud/credentials`, section `[basic]`, or None where there is none.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds half of what it should.
+
+    """
+    named = environment.get("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "").strip()
+    home = environment.get("HOME", "")
+    path = Path(named) if named else Path(home, ".huaweicloud", "credentials")
+    if not named and not (home and path.exists()):
+        return None
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(_read(path))
+    except configparser.Error:
+        # Its own text would show the line, and so perhaps a secret.
+        raise ConfigurationError(f"{path}: is not of the form of an INI file") from None
+    section: Mapping[str, str] = parser["basic"] if parser.has_section("basic") else {}
+    keys = Keys(*(secret(f"{name} in {path}", section.get(name, "")) for name in ("ak", "sk")))
+    if not complete({f"ak in {path}": keys.access, "sk": keys.secret}):
+        return None
+    token = secret(f"security_token in {path}", section.get("security_token", ""))
+    about = found(f"{path}", Keys(keys.access, keys.secret, token), environment, SDK)
+    iam = section.get("iam_endpoint", "").strip().rstrip("/").removesuffix("/v3")
+    return replace(
+        about,
+        project_id=section.get("project_id", "").strip() or about.project_id,
+        iam=checked_endpoint(iam, f"iam_endpoint in {path}") if iam else about.iam,
+        warnings=about.warnings + warnings_of(path),
+    )
+
+
+def handed_over(environment: Environment) -> tuple[Found | None, tuple[str, str] | None]:
+    """Return what systemd's `LoadCredential=` has handed over: keys or a token; and a password.
+
+    The password goes with the user whom the environment names.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or one half of the keys is missing.
+
+    """
+    folder = environment.get("CREDENTIALS_DIRECTORY", "").strip()
+    if not folder:
+        return None, None
+    texts = {}
+    for name in ("ak", "sk", "security_token", "token", "password"):
+        path = Path(folder, name)
+        if path.exists():
+            texts[name] = _read(path)
+    password = texts.pop("password", "").rstrip("\r\n")
+    held = {name: secret(f"{name} in {folder}", text) for name, text in texts.items()}
+    keys = Keys(held.get("ak", ""), held.get("sk", ""), held.get("security_token", ""))
+    by_password = ("password in CREDENTIALS_DIRECTORY", password) if password else None
+    if complete({f"ak in {folder}": keys.access, "sk": keys.secret}):
+        return found("ak and sk in CREDENTIALS_DIRECTORY", keys, environment, OWN), by_password
+    if token := held.get("token", ""):
+        return found("token in CREDENTIALS_DIRECTORY", Token(token), environment, OWN), by_password
+    return None, by_password
+
+
+def warnings_of(path: Path) -> tuple[str, ...]:
+    """Return what is to be said of a file that others may read."""
+    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return (f"{path} holds secrets and others may read it: chmod 600 {path}",)
+    return ()
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST).decode()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8") from None

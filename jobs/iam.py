@@ -1,0 +1,188 @@
+"""What is said to the identity service, and how its answers read. Pure: generators of calls.
+
+Sources: the IAM API reference, and a real Keystone where the two differ: IAM's examples name a project
+without its domain, which Keystone refuses, so the domain is always sent.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from batch.errors import BatchError, ConfigurationError, DeniedError
+from batch.model import Response
+from batch.text import printable, quoted
+from batch.transport import TransportError
+from jobs import ecs
+from jobs.clock import date_of
+from jobs.credentials import Grant, Password, Token
+from jobs.signing import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the identity or metadata service.
+
+    Attributes:
+        method: HTTP method.
+        url: absolute.
+        headers: beside the usual ones; they may hold a token.
+        body: JSON, or None. It may hold a password.
+        keys: to sign it with, or None.
+
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    keys: Keys | None = None
+
+
+Exchange = Generator[Call, Response, Grant]
+"""Yields calls, is sent their responses, and returns what they come to.
+
+It raises `DeniedError` for refused credentials, `ConfigurationError` for wrong settings, and `TransportError`
+for what may be different in a while.
+"""
+
+
+def token_for(password: Password, iam: str, project_id: str, project_name: str) -> Exchange:
+    """Get a token for a user, scoped to a project by its id or else by its name."""
+    user: dict[str, Any] = {"password": password.secret}
+    if password.id:
+        user["id"] = password.id
+    else:
+        user |= {"name": password.name, "domain": _domain(password.domain_id, password.domain_name)}
+    if project_id:
+        project: dict[str, Any] = {"id": project_id}
+    else:
+        domain = _domain(
+            password.project_domain_id or (not password.project_domain_name and password.domain_id) or "",
+            password.project_domain_name or password.domain_name,
+        )
+        project = {"name": project_name, "domain": domain}
+    identity = {"methods": ["password"], "password": {"user": user}}
+    body = orjson.dumps({"auth": {"identity": identity, "scope": {"project": project}}})
+    response = yield Call("POST", f"{iam}/v3/auth/tokens?nocatalog=true", body=body)
+    if response.status != 201:
+        raise _refusal(iam, response, "user name, password or project is wrong")
+    return _granted(iam, response, response.headers.get("X-Subject-Token", ""))
+
+
+def about(token: Token, iam: str) -> Exchange:
+    """Ask what a token is for, and until when."""
+    headers = {"X-Auth-Token": token.secret, "X-Subject-Token": token.secret}
+    response = yield Call("GET", f"{iam}/v3/auth/tokens?nocatalog=true", headers)
+    if response.status != 200:
+        raise _refusal(iam, response, "the token is not valid, or no more")
+    return _granted(iam, response, token.secret)
+
+
+def project_named(keys: Keys, iam: str, name: str) -> Exchange:
+    """Look up the id of the project of a name: on these clouds each region's own has the region's."""
+    response = yield Call("GET", f"{iam}/v3/projects?name={quote(name, safe='')}", keys=keys)
+    found = [each for each in _projects(iam, response) if each.get("name") == name and each.get("id")]
+    if len(found) == 1:
+        return Grant(keys, str(found[0]["id"]), who=holder(keys), project_name=name)
+    if not found:
+        everything = yield Call("GET", f"{iam}/v3/projects", keys=keys)
+        found = _projects(iam, everything)
+        problem = f"no project is named {quoted(name)}; there are: "
+    else:
+        problem = f"{len(found)} projects are named {quoted(name)}: "
+    listed = ", ".join(f"{_shown(each.get('id'))} ({_shown(each.get('name'))})" for each in found)
+    raise ConfigurationError(f"{problem}{listed or 'none'}. Set --project-id")
+
+
+def holder(keys: Keys) -> str:
+    """Return whom keys belong to, for people: a key is told by its end."""
+    kind = "temporary access key" if keys.security_token else "access key"
+    return f"{kind} ...{printable(keys.access[-4:])}"
+
+
+def is_out_of_time(response: Response) -> bool:
+    """Whether a response refuses a signature for the time it was made at."""
+    error = ecs.parse_error(response.body) if response.status in (400, 401, 403) else None
+    return error is not None and "signature expired" in error.message.lower()
+
+
+def seconds_until(end: str, now: float) -> float | None:
+    """Return the seconds left until a time as the services write it, or None if it is none.
+
+    Args:
+        end: RFC 3339; without a zone it is in UTC.
+        now: seconds since the epoch, by the service's own clock.
+
+    """
+    try:
+        return _time(end).timestamp() - now
+    except ValueError:
+        return None
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _granted(iam: str, response: Response, secret: str) -> Grant:
+    """Read the answer that describes a token."""
+    try:
+        token = orjson.loads(response.body)["token"]
+        user, project = token["user"], token.get("project")
+        issued, expires = _time(token["issued_at"]).timestamp(), str(token["expires_at"])
+        who = f"user {_shown(user['name'])} of {_shown(user['domain']['name'])}"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise _unreadable(iam, response) from None
+    if not secret:
+        raise _unreadable(iam, response)
+    if not isinstance(project, dict) or not project.get("id"):
+        raise ConfigurationError(f"the token from {iam} is for no project: set --project-id")
+    # Counted by the service's own clock: this machine's may be wrong.
+    lifetime = seconds_until(expires, date_of(response) or issued)
+    return Grant(
+        Token(secret), str(project["id"]), lifetime, who, printable(str(project.get("name", ""))), expires
+    )
+
+
+def _projects(iam: str, response: Response) -> list[dict[str, Any]]:
+    if response.status != 200:
+        raise _refusal(iam, response, "projects cannot be listed: set --project-id, or check the keys")
+    try:
+        projects = orjson.loads(response.body)["projects"]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        raise _unreadable(iam, response) from None
+    return [each for each in projects if isinstance(each, dict)]
+
+
+def _domain(id: str, name: str) -> dict[str, str]:  # noqa: A002
+    return {"id": id} if id else {"name": name}
+
+
+def _refusal(iam: str, response: Response, cause: str) -> Exception:
+    """Return what an answer comes to that is not the one that was asked for."""
+    error = ecs.parse_error(response.body) or ecs.ServiceError()
+    told = " ".join(filter(None, (str(response.status), error.code, error.message)))
+    host = urlsplit(iam).netloc
+    if response.status == 429 or response.status >= 500:
+        return TransportError("connection", f"{host} answered {told}", sent=False)
+    if response.status in (401, 403):
+        return DeniedError(f"{host} refuses the credentials ({cause}): {told}")
+    if response.status == 404 and not error.is_json:
+        return ConfigurationError(f"there is no identity service at {iam}: set OS_AUTH_URL")
+    return ConfigurationError(f"{host} answered {told}")
+
+
+def _unreadable(iam: str, response: Response) -> BatchError:
+    return ConfigurationError(
+        f"{urlsplit(iam).netloc} answered {response.status} with what is no identity service's answer: is "
+        "OS_AUTH_URL right?"
+    )
+
+
+def _shown(value: object) -> str:
+    return printable(str(value), 80)

@@ -1,0 +1,81 @@
+"""The command `login`: whose the credentials are, what they are for, until when, and whether they suffice."""
+
+import asyncio
+
+from batch.errors import DeniedError, ServiceUnavailableError
+from batch.model import Kind, Request, Response
+from batch.summary import duration
+from batch.transport import TransportError
+from jobs import ecs
+from jobs import log as logs
+from jobs.connection import Connection, connection, place
+from jobs.credentials import Found, find
+from jobs.endpoints import Site
+from jobs.options import LoginOptions
+
+_WIDTH = 14
+_TOLERATED = 1.5
+"""Seconds by which clocks count as equal: an answer's date has whole seconds."""
+
+
+def log_in(options: LoginOptions) -> str:
+    """Return what there is to say of the credentials; no secret is in it.
+
+    Raises:
+        DeniedError: they are refused, or may not list associations.
+        ServiceUnavailableError: nobody answers, or not as this API does.
+        ConfigurationError: something is missing or wrong.
+
+    """
+    logs.configure(options.verbose, options.log_format, quiet=False)
+    found = find(options.os_cloud)
+    where = place(options, found)
+    made = connection(options, found, where, 1)
+    try:
+        return asyncio.run(_proved(made, found, where))
+    except TransportError as error:
+        raise ServiceUnavailableError(str(error)) from None
+
+
+async def _proved(made: Connection, found: Found, where: Site) -> str:
+    async with made.access as access:
+        # Without an id this call lists nothing, whoever asks: it only shows whether it may be made.
+        scope = where.address()
+        request = Request("GET", f"{scope}/associations?page=1&size=1", None, scope)
+        response = await access.send(request)
+        verdict = ecs.classify(response)
+        if verdict.kind is Kind.UNAUTHENTICATED and await access.renew(request, response):
+            response = await access.send(request)
+            verdict = ecs.classify(response)
+        grant = await access.grant(scope)
+        if verdict.kind is Kind.DONE:
+            grant = await made.issuer.about(access.http) or grant
+    told = " ".join(filter(None, (str(response.status), verdict.code, verdict.message)))
+    lines = {
+        "credentials": found.source,
+        "who": grant.who,
+        "project": grant.project_id + (f" ({grant.project_name})" if grant.project_name else ""),
+        "region": where.region or "not known, the endpoint is given",
+        "endpoint": scope.partition("/v1/")[0],
+        "valid until": grant.expires_at or "no end is known",
+        "clock": _clock(made, response),
+    }
+    if verdict.kind is Kind.DONE:
+        lines["associations"] = "may be listed"
+        return _as_text(lines)
+    if verdict.kind in (Kind.UNAUTHENTICATED, Kind.DENIED):
+        raise DeniedError(f"the service refuses them: {told}\n{_as_text(lines)}")
+    raise ServiceUnavailableError(f"the service answered {told}\n{_as_text(lines)}")
+
+
+def _clock(made: Connection, response: Response) -> str:
+    ahead = made.clock.seen(response)
+    if ahead is None:
+        return "the service does not tell its time"
+    if abs(ahead) <= _TOLERATED:
+        return "the service's"
+    return f"{duration(abs(ahead))} {'slow' if ahead > 0 else 'fast'}"
+
+
+def _as_text(lines: dict[str, str]) -> str:
+    return "\n".join(f"{name + ':':<{_WIDTH}}{text}" for name, text in lines.items())
