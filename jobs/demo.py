@@ -13,7 +13,7 @@ from batch.errors import OutputError
 from jobs.association import IMAGE_LIMIT
 from jobs.ending import tell
 from jobs.options import RunOptions
-from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox, serve
+from jobs.sandbox import Accounts, Catalogue, Faults, FpgaImage, Sandbox, serve
 from jobs.session import execute
 
 _PROJECT = "0123456789abcdef0123456789abcdef"
@@ -87,7 +87,7 @@ def _catalogue() -> Catalogue:
     fpga_images[_fpga(_UNOWNED)] = FpgaImage(_fpga(_UNOWNED), owner="f" * 32)
     images = {_image(n): "private" for n in (*range(_GOOD), _FULL)}
     images[_image(_SHARED)] = "shared"
-    return Catalogue(images, fpga_images)
+    return Catalogue(images, fpga_images, Accounts(tokens={"demo": _PROJECT}))
 
 
 def _sample_rows() -> list[tuple[str, str, str]]:
