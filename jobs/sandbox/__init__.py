@@ -2,6 +2,7 @@
 
 from jobs.sandbox.accounts import Accounts, Named, User
 from jobs.sandbox.catalogue import Catalogue, FpgaImage
+from jobs.sandbox.certificate import issue_certificate
 from jobs.sandbox.faults import NO_FAULTS, Faults, RateLimit, parse_rate_limit
 from jobs.sandbox.messages import Call, Refusal, Reply, Withheld
 from jobs.sandbox.server import create_app, serve
@@ -24,6 +25,7 @@ __all__ = [
     "User",
     "Withheld",
     "create_app",
+    "issue_certificate",
     "parse_rate_limit",
     "serve",
 ]

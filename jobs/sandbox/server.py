@@ -1,6 +1,7 @@
 """The sandbox on a socket: the part that knows aiohttp."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -35,8 +36,12 @@ def create_app(sandbox: Sandbox) -> web.Application:
 
 
 @asynccontextmanager
-async def serve(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serve(
+    sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, *, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Run the sandbox for as long as the context lasts, and give its base URL; port 0 takes a free one.
+
+    With an SSL context it is served over TLS only.
 
     Raises:
         OSError: it cannot listen there.
@@ -51,11 +56,15 @@ async def serve(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> Asy
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+        await web.TCPSite(runner, host, port, backlog=_BACKLOG, ssl_context=ssl_context).start()
         address = runner.addresses[0]
-        yield str(URL.build(scheme="http", host=address[0], port=address[1]))
+        scheme = "https" if ssl_context else "http"
+        yield str(URL.build(scheme=scheme, host=host or address[0], port=address[1]))
     finally:
+        connections = [each.transport for each in runner.server.connections] if runner.server else []
         await runner.cleanup()
+        for each in filter(None, connections):
+            each.abort()  # TLS would wait for the other side to say goodbye as well
 
 
 class _Front:
