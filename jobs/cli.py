@@ -126,6 +126,7 @@ def report(report: o.ReportArgument, json: o.JsonOutput = False) -> None:
 def sandbox(
     host: o.Host = "127.0.0.1",
     port: o.Port = 8088,
+    tls: o.TlsAuthority = None,
     catalogue: o.CatalogueFile = None,
     strict: o.StrictCatalogue = False,
     seed: o.Seed = 0,
@@ -133,6 +134,8 @@ def sandbox(
     rate_limit: o.RateLimitText = None,
     retry_after: o.RetryAfter = False,
     fault: o.FaultTexts = None,
+    token_lifetime: o.TokenLifetime = 86400.0,
+    token_uses: o.TokenUses = None,
 ) -> None:
     """Run a stand-in of the service on this machine, to rehearse a run against."""
     from jobs.rehearsal import serve_until_stopped
@@ -140,6 +143,7 @@ def sandbox(
     serve_until_stopped(
         host=host,
         port=port,
+        tls=tls,
         catalogue=catalogue,
         strict=strict,
         seed=seed,
@@ -147,6 +151,8 @@ def sandbox(
         rate_limit=rate_limit,
         retry_after=retry_after,
         faults=fault or [],
+        token_lifetime=token_lifetime,
+        token_uses=token_uses,
     )
 
 

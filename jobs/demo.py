@@ -14,7 +14,7 @@ from jobs.association import IMAGE_LIMIT
 from jobs.credentials import Found, Token
 from jobs.ending import tell
 from jobs.options import RunOptions
-from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox, serve
+from jobs.sandbox import Accounts, Catalogue, Faults, FpgaImage, Sandbox, serve
 from jobs.session import execute
 
 _PROJECT = "0123456789abcdef0123456789abcdef"
@@ -88,7 +88,7 @@ def _catalogue() -> Catalogue:
     fpga_images[_fpga(_UNOWNED)] = FpgaImage(_fpga(_UNOWNED), owner="f" * 32)
     images = {_image(n): "private" for n in (*range(_GOOD), _FULL)}
     images[_image(_SHARED)] = "shared"
-    return Catalogue(images, fpga_images)
+    return Catalogue(images, fpga_images, Accounts(tokens={"demo": _PROJECT}))
 
 
 def _sample_rows() -> list[tuple[str, str, str]]:

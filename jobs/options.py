@@ -160,8 +160,15 @@ Host = Annotated[str, _option("--host", "Address to listen on.", metavar="ADDRES
 Port = Annotated[
     int, _option("--port", "Port to listen on; 0 for any free one.", metavar="N", min=0, max=65535)
 ]
+TlsAuthority = Annotated[
+    Path | None,
+    _option(
+        "--tls", "Serve HTTPS only; the certificate that clients shall trust is put there.", metavar="CA_FILE"
+    ),
+]
 CatalogueFile = Annotated[
-    Path | None, _option("--catalogue", "JSON file that declares images; others exist too.", metavar="FILE")
+    Path | None,
+    _option("--catalogue", "JSON file that declares images, others exist too, and accounts.", metavar="FILE"),
 ]
 StrictCatalogue = Annotated[bool, _option("--strict", "Only what the catalogue declares exists.")]
 Seed = Annotated[int, _option("--seed", "Seed of the faults.", metavar="N")]
@@ -174,4 +181,13 @@ RetryAfter = Annotated[bool, _option("--retry-after", "Send Retry-After with a 4
 FaultTexts = Annotated[
     list[str] | None,
     _option("--fault", "A fault and its probability, as drop-after=0.05. Repeatable.", metavar="NAME=P"),
+]
+TokenLifetime = Annotated[
+    float, _option("--token-lifetime", "Seconds for which an issued token is good.", min=0.1, metavar="S")
+]
+TokenUses = Annotated[
+    int | None,
+    _option(
+        "--token-uses", "Calls that an issued token is good for; any number by default.", min=1, metavar="N"
+    ),
 ]

@@ -1,18 +1,21 @@
 """The command `sandbox`: the stand-in service as a process of its own."""
 
 import asyncio
+import shlex
 import signal
+import ssl
 import sys
 from pathlib import Path
 
-from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, UsageError
-from jobs.sandbox import Catalogue, Faults, Sandbox, parse_rate_limit, serve
+from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
+from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
 
 
 def serve_until_stopped(
     *,
     host: str,
     port: int,
+    tls: Path | None,
     catalogue: Path | None,
     strict: bool,
     seed: int,
@@ -20,14 +23,17 @@ def serve_until_stopped(
     rate_limit: str | None,
     retry_after: bool,
     faults: list[str],
+    token_lifetime: float,
+    token_uses: int | None,
 ) -> None:
-    """Serve until a signal comes; print the address on standard output when ready.
+    """Serve until a signal comes; when ready print the address, and on standard error how to go there.
 
     Raises:
         UsageError: a fault or rate limit is not understood.
         InputMissingError: the catalogue is not there.
         InputUnusableError: the catalogue is not understood.
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: the address cannot be listened on, or not with TLS.
+        OutputError: the file for the certificate cannot be written.
 
     """
     try:
@@ -38,22 +44,64 @@ def serve_until_stopped(
     if catalogue and not catalogue.exists():
         raise InputMissingError(f"{catalogue}: no such file")
     try:
-        declared = Catalogue.load(catalogue) if catalogue else None
+        declared = Catalogue.load(catalogue) if catalogue else Catalogue()
     except ValueError as error:
         raise InputUnusableError(str(error)) from None
-    service = Sandbox(declared, strict=strict, faults=drawn, seed=seed)
+    service = Sandbox(
+        declared,
+        strict=strict,
+        faults=drawn,
+        seed=seed,
+        token_lifetime=token_lifetime,
+        token_uses=token_uses,
+    )
+    variables = _variables(declared.accounts)
+    context = None
+    if tls:
+        context = _secured(host, tls)
+        variables["FPGA_BATCH_CA_FILE"] = str(tls.resolve())
     try:
-        asyncio.run(_serve(service, host, port))
+        asyncio.run(_serve(service, host, port, context, variables))
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
 
 
-async def _serve(service: Sandbox, host: str, port: int) -> None:
+def _secured(host: str, authority: Path) -> ssl.SSLContext:
+    """Return what it takes to serve TLS once the file holds the certificate that a client has to trust."""
+    try:
+        context, certificate = issue_certificate(host)
+        authority.write_bytes(certificate)
+    except ImportError:
+        raise ConfigurationError("--tls needs more: pip install 'fpga-batch[tls]'") from None
+    except ValueError as error:
+        raise ConfigurationError(f"no certificate can name the host {host!r}: {error}") from None
+    except OSError as error:
+        raise OutputError(f"{authority}: cannot be written: {error.strerror}") from None
+    return context
+
+
+def _variables(accounts: Accounts) -> dict[str, str]:
+    """Return whose name a run takes on here."""
+    user = accounts.users[0]
+    return {
+        "OS_USERNAME": user.name,
+        "OS_PASSWORD": user.password,
+        "OS_USER_DOMAIN_NAME": accounts.domain.name,
+        "OS_PROJECT_NAME": accounts.projects[0].name,
+    }
+
+
+async def _serve(
+    service: Sandbox, host: str, port: int, context: ssl.SSLContext | None, variables: dict[str, str]
+) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopped.set)
-    async with serve(service, host, port) as url:
+    async with serve(service, host, port, ssl_context=context) as url:
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
+        places = {"FPGA_BATCH_ENDPOINT": url, "OS_AUTH_URL": f"{url}/v3"}
+        settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in (places | variables).items())
+        sys.stderr.write(f"export {settings}\n")
         await stopped.wait()

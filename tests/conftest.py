@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
-from support import PROJECT
+from support import ACCOUNTS, PROJECT, TOKEN
 
-from jobs.sandbox import Call, Reply, Sandbox, Withheld, serve
+from jobs.sandbox import Call, Catalogue, Reply, Sandbox, Withheld, serve
 
 # How long an example takes says more of the machine than of the program.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -46,7 +46,7 @@ class WatchedSandbox(Sandbox):
     url: str
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Catalogue(accounts=ACCOUNTS))
         self._arrivals = threading.Semaphore(0)
 
     @property
@@ -85,7 +85,7 @@ def environment(home: Path, service: str | None, variables: dict[str, str]) -> d
             "FPGA_BATCH_ENDPOINT": service,
             "FPGA_BATCH_PROJECT_ID": PROJECT,
             "FPGA_BATCH_RATE": "1000",
-            "OS_TOKEN": "a-token",
+            "OS_TOKEN": TOKEN,
         }
     return {**clean, "HOME": str(home), "FPGA_BATCH_METADATA_ENDPOINT": NOBODY, **variables}
 

@@ -13,11 +13,13 @@ from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, V
 from batch.pace import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
-from jobs.sandbox import Call, Sandbox, Withheld
+from jobs.sandbox import Accounts, Call, Sandbox, Withheld
 
 T = TypeVar("T")
 
 PROJECT = "0123456789abcdef0123456789abcdef"
+TOKEN = "a-token"
+ACCOUNTS = Accounts(tokens={TOKEN: None})
 
 
 def fpga(number: int) -> str:
@@ -342,9 +344,8 @@ class SandboxTransport:
     async def send(self, request: Request) -> Response:
         await asyncio.sleep(0)
         path, _, query = request.url.removeprefix("http://sandbox").partition("?")
-        parameters = dict(pair.split("=") for pair in query.split("&")) if query else {}
-        headers = {"X-Auth-Token": "t"}
-        reply = self.sandbox.reply(Call(request.method, path, parameters, headers, request.body or b""))
+        headers = {"X-Auth-Token": TOKEN}
+        reply = self.sandbox.reply(Call(request.method, path, query, headers, request.body or b""))
         if isinstance(reply, Withheld):
             reason = "timeout" if reply is Withheld.SILENCE else "connection"
             raise TransportError(reason, "no answer", sent=True)

@@ -4,12 +4,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
 import pytest
+from support import ACCOUNTS, TOKEN
 
 from jobs.sandbox import (
     Associations,
@@ -38,6 +40,11 @@ FULL = (
     f"tenant [{PROJECT}] relate fpga image [{FPGA}] and image [{IMAGE}] failed: relation already exist"
     " or the related fpga image count of image reach the max limit"
 )
+
+
+def a_sandbox(catalogue: Catalogue | None = None, **options: Any) -> Sandbox:
+    """Return a sandbox that lets the token in for whichever project asks."""
+    return Sandbox(replace(catalogue or Catalogue(), accounts=ACCOUNTS), **options)
 
 
 def fpga(number: int) -> str:
@@ -107,8 +114,8 @@ class Client:
 
 
 @asynccontextmanager
-async def running(sandbox: Sandbox | None = None, token: str = "t") -> AsyncIterator[Client]:
-    sandbox = sandbox or Sandbox()
+async def running(sandbox: Sandbox | None = None, token: str = TOKEN) -> AsyncIterator[Client]:
+    sandbox = sandbox or a_sandbox()
     async with (
         serve(sandbox, "127.0.0.1", 0) as url,
         aiohttp.ClientSession(headers={"X-Auth-Token": token} if token else {}) as session,
@@ -132,7 +139,7 @@ async def strict_client() -> AsyncIterator[Client]:
             fpga(2): FpgaImage(fpga(2), owner=PROJECT, status="saving"),
         },
     )
-    async with running(Sandbox(catalogue, strict=True)) as client:
+    async with running(a_sandbox(catalogue, strict=True)) as client:
         yield client
 
 
@@ -152,7 +159,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def a_call(number: int = 0) -> Call:
     body = orjson.dumps({"image": {"id": image(number)}})
     path = f"/v1/{PROJECT}/cloudservers/fpga_image/{FPGA}/association"
-    return Call("POST", path, {}, {"X-Auth-Token": "t"}, body)
+    return Call("POST", path, "", {"X-Auth-Token": TOKEN}, body)
 
 
 def answered(reply: Reply | Withheld) -> Reply:
@@ -221,7 +228,7 @@ async def test_an_fpga_image_that_is_not_active_cannot_be_associated(strict_clie
 
 async def test_an_fpga_image_that_is_not_active_any_more_can_still_be_disassociated() -> None:
     catalogue = Catalogue(fpga_images={FPGA: FpgaImage(FPGA, status="error")})
-    async with running(Sandbox(catalogue)) as client:
+    async with running(a_sandbox(catalogue)) as client:
         client.sandbox.associations.add(PROJECT, FPGA, IMAGE)
         assert (await client.disassociate()).status == 204
 
@@ -337,7 +344,7 @@ async def test_associations_are_listed_by_ecs_image_in_the_documented_shape() ->
         "log_directory": "obs-fpga:vu9p/log",
     }
     catalogue = Catalogue(fpga_images={FPGA: FpgaImage(FPGA, details=details)})
-    async with running(Sandbox(catalogue)) as client:
+    async with running(a_sandbox(catalogue)) as client:
         await client.associate()
         await client.associate(fpga(1))
         heard = await client.associations(image_id=IMAGE)
@@ -460,7 +467,7 @@ async def test_own_fpga_images_are_those_of_the_catalogue_and_those_associated()
             fpga(2): FpgaImage(fpga(2)),
         }
     )
-    async with running(Sandbox(catalogue)) as client:
+    async with running(a_sandbox(catalogue)) as client:
         await client.associate()
         await client.associate(fpga(3))
         everything = (await client.detail()).json
@@ -528,13 +535,6 @@ async def test_a_call_without_credentials_gets_the_gateways_401() -> None:
         assert heard.json["error_code"] == "APIGW.0301"
         assert heard.json["error_msg"] == ("Incorrect IAM authentication information: x-auth-token not found")
         assert len(client.sandbox.associations) == 0
-        client.session.headers["Authorization"] = "SDK-HMAC-SHA256 Access=..."
-        assert (await client.associate()).status == 204
-
-
-async def test_a_token_of_fourteen_thousand_characters_is_taken() -> None:
-    async with running(token="MII" + "x" * 14000) as client:
-        assert (await client.associate()).status == 204
 
 
 async def test_every_answer_has_a_request_id_of_its_own(client: Client) -> None:
@@ -584,7 +584,7 @@ def test_a_window_starts_with_its_first_call_and_afresh_when_it_has_ended() -> N
 
 async def test_calls_over_the_limit_get_the_gateways_429_until_the_window_ends() -> None:
     clock = Clock()
-    sandbox = Sandbox(faults=Faults(rate_limit=RateLimit(5, 60)), clock=clock)
+    sandbox = a_sandbox(faults=Faults(rate_limit=RateLimit(5, 60)), clock=clock)
     async with running(sandbox) as client:
         statuses = [(await client.associate(fpga(number))).status for number in range(7)]
         heard = await client.associate()
@@ -605,7 +605,7 @@ async def test_calls_over_the_limit_get_the_gateways_429_until_the_window_ends()
 
 def test_retry_after_is_the_rest_of_the_window_in_whole_seconds_rounded_up() -> None:
     clock = Clock()
-    sandbox = Sandbox(faults=Faults(rate_limit=RateLimit(1, 60), retry_after=True), clock=clock)
+    sandbox = a_sandbox(faults=Faults(rate_limit=RateLimit(1, 60), retry_after=True), clock=clock)
     assert "Retry-After" not in answered(sandbox.reply(a_call())).headers
     clock.now += 10.25
     assert answered(sandbox.reply(a_call())).headers["Retry-After"] == "50"
@@ -625,7 +625,7 @@ def test_retry_after_is_the_rest_of_the_window_in_whole_seconds_rounded_up() -> 
 async def test_a_spoiled_answer_carries_an_error_and_is_applied_or_not(
     fault: str, status: int, code: str, *, applied: bool
 ) -> None:
-    async with running(Sandbox(faults=Faults.parse([f"{fault}=1"]))) as client:
+    async with running(a_sandbox(faults=Faults.parse([f"{fault}=1"]))) as client:
         heard = await client.associate()
         stats = await client.stats()
     assert (heard.status, heard.code) == (status, code)
@@ -635,7 +635,7 @@ async def test_a_spoiled_answer_carries_an_error_and_is_applied_or_not(
 
 
 async def test_a_bad_gateway_is_a_page_of_html_whether_applied_or_not() -> None:
-    async with running(Sandbox(faults=Faults(bad_gateway=1))) as client:
+    async with running(a_sandbox(faults=Faults(bad_gateway=1))) as client:
         for number in range(40):
             heard = await client.associate(image_id=image(number))
             assert (heard.status, heard.headers["Content-Type"]) == (502, "text/html")
@@ -645,7 +645,7 @@ async def test_a_bad_gateway_is_a_page_of_html_whether_applied_or_not() -> None:
 
 @pytest.mark.parametrize(("fault", "applied"), [("drop-before", 0), ("drop-after", 1)])
 async def test_a_dropped_connection_is_closed_without_an_answer(fault: str, applied: int) -> None:
-    async with running(Sandbox(faults=Faults.parse([f"{fault}=1"]))) as client:
+    async with running(a_sandbox(faults=Faults.parse([f"{fault}=1"]))) as client:
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await client.associate()
         stats = await client.stats()
@@ -657,8 +657,8 @@ async def test_a_silent_connection_is_held_open_and_stopping_is_clean_and_does_n
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.sandbox.server._GRACE", 3600)
-    sandbox = Sandbox(faults=Faults(silence=1))
-    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(headers={"X-Auth-Token": "t"}) as session:
+    sandbox = a_sandbox(faults=Faults(silence=1))
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(headers={"X-Auth-Token": TOKEN}) as session:
         async with serve(sandbox, "127.0.0.1", 0) as url:
             client = Client(sandbox, url, session)
             held = [asyncio.create_task(client.associate(image_id=image(number))) for number in range(40)]
@@ -699,7 +699,7 @@ async def test_every_answer_takes_the_latency(client: Client, monkeypatch: pytes
 
 
 def test_faults_come_before_credentials_and_rules() -> None:
-    sandbox = Sandbox(faults=Faults(error_before=1))
+    sandbox = a_sandbox(faults=Faults(error_before=1))
     assert answered(sandbox.reply(a_call()._replace(headers={}))).status == 500
     sandbox.faults = Faults(error_after=1)
     assert answered(sandbox.reply(a_call()._replace(headers={}))).status == 500
@@ -708,7 +708,7 @@ def test_faults_come_before_credentials_and_rules() -> None:
 
 def test_the_rate_limit_comes_before_faults_and_a_throttled_call_still_uses_its_draw() -> None:
     faults = Faults(error_before=0.5)
-    free, limited = Sandbox(faults=faults), Sandbox(faults=faults)
+    free, limited = a_sandbox(faults=faults), a_sandbox(faults=faults)
     limited.faults = Faults(error_before=0.5, rate_limit=RateLimit(1, 3600))
     first = [answered(free.reply(a_call(number))).status for number in range(60)]
     throttled = [answered(limited.reply(a_call(number))).status for number in range(30)]
@@ -721,7 +721,7 @@ def test_the_rate_limit_comes_before_faults_and_a_throttled_call_still_uses_its_
 
 def test_one_seed_gives_one_sequence_of_faults() -> None:
     def replies(seed: int) -> list[int]:
-        sandbox = Sandbox(faults=Faults(error_before=0.3, error_after=0.3), seed=seed)
+        sandbox = a_sandbox(faults=Faults(error_before=0.3, error_after=0.3), seed=seed)
         return [answered(sandbox.reply(a_call(number))).status for number in range(50)]
 
     assert replies(1) == replies(1)
@@ -780,7 +780,7 @@ def test_a_latency_that_cannot_be_waited_is_refused(latency: float) -> None:
 
 async def test_control_calls_are_neither_counted_nor_throttled_nor_spoiled_and_need_no_token() -> None:
     faults = Faults(silence=1, latency=3600, rate_limit=RateLimit(1, 86400))
-    async with asyncio.timeout(PATIENCE), running(Sandbox(faults=faults), token="") as client:
+    async with asyncio.timeout(PATIENCE), running(a_sandbox(faults=faults), token="") as client:
         for _ in range(3):
             assert await client.stats() == {
                 "requests": 0,
@@ -788,6 +788,8 @@ async def test_control_calls_are_neither_counted_nor_throttled_nor_spoiled_and_n
                 "faults": {},
                 "worst_second": 0,
                 "associations": 0,
+                "tokens_issued": 0,
+                "denied": 0,
             }
         assert (await client.call("GET", "/_sandbox/associations")).body == b""
         assert (await client.call("PUT", "/_sandbox/faults", data=b"{}")).status == 204
@@ -805,12 +807,14 @@ async def test_stats_tell_what_was_answered(client: Client) -> None:
         "faults": {},
         "worst_second": 3,
         "associations": 1,
+        "tokens_issued": 0,
+        "denied": 0,
     }
 
 
 def test_the_worst_second_slides() -> None:
     clock = Clock()
-    sandbox = Sandbox(clock=clock)
+    sandbox = a_sandbox(clock=clock)
     for arrival in (0.0, 0.5, 0.75, 1.0, 1.25, 1.375, 1.5, 3.0, 3.25):
         clock.now = 1000 + arrival
         sandbox.reply(a_call())
@@ -886,13 +890,13 @@ async def test_a_port_in_use_is_an_oserror_and_leaves_nothing_running() -> None:
     async with running() as client:
         port = int(client.url.rpartition(":")[2])
         with pytest.raises(OSError, match="address already in use"):
-            async with serve(Sandbox(), "127.0.0.1", port):
+            async with serve(a_sandbox(), "127.0.0.1", port):
                 pass
         assert (await client.associate()).status == 204
 
 
 def test_the_app_can_be_made_without_a_running_loop() -> None:
-    assert len(create_app(Sandbox()).router.resources()) == 5
+    assert len(create_app(a_sandbox()).router.resources()) == 6
 
 
 # --- the catalogue ---

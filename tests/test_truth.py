@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import PROJECT, SandboxTransport, fpga, image
+from support import ACCOUNTS, PROJECT, SandboxTransport, fpga, image
 
 from batch.model import Status
 from batch.pace import Rate
@@ -50,7 +50,9 @@ def make_sandbox(before: Iterable[tuple[int, int]], chances: dict[str, float], s
     fpga_images = {fpga(n): FpgaImage(fpga(n)) for n in range(40) if n != MISSING_FPGA}
     fpga_images[fpga(FOREIGN_FPGA)] = FpgaImage(fpga(FOREIGN_FPGA), owner="f" * 32)
     images = {image(n): "private" for n in (0, 1, 2, FULL_IMAGE)} | {image(SHARED_IMAGE): "shared"}
-    sandbox = Sandbox(Catalogue(images, fpga_images), strict=True, faults=Faults(**chances), seed=seed)
+    sandbox = Sandbox(
+        Catalogue(images, fpga_images, ACCOUNTS), strict=True, faults=Faults(**chances), seed=seed
+    )
     for fpga_number, image_number in before:
         sandbox.associations.add(PROJECT, fpga(fpga_number), image(image_number))
     for fpga_number in range(20, 29):
@@ -179,7 +181,7 @@ def test_without_faults_every_outcome_is_the_one_and_only_truth(tmp_path: Path) 
 
 
 def test_associate_then_associate_then_disassociate_then_verify_tell_one_story(tmp_path: Path) -> None:
-    sandbox = Sandbox()
+    sandbox = Sandbox(Catalogue(accounts=ACCOUNTS))
     write_pairs(tmp_path, [(fpga(n), image(n // 10)) for n in range(200)])
     stories = []
     for job in ("associate", "associate", "verify", "disassociate", "disassociate", "verify"):

@@ -1,7 +1,7 @@
-"""Which images there are: what the sandbox is told of them by a file. Pure but for reading that file."""
+"""What the sandbox is told by a file: the images there are, and who may come in. Pure but for reading it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -9,7 +9,9 @@ from typing import Any, Self
 
 import orjson
 
-is_project_id = re.compile("[0-9a-f]{32}").fullmatch
+from jobs.sandbox.accounts import DEFAULT_ACCOUNTS, Accounts, is_project_id
+from jobs.sandbox.reading import HEX_DIGITS, entries, identifier, known_keys, one_of
+
 is_fpga_image_id = re.compile("[0-9a-f]{32}").fullmatch
 is_image_id = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
@@ -72,16 +74,18 @@ class FpgaImage:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The images that the sandbox has been told of.
+    """What the sandbox has been told of.
 
     Attributes:
         images: type of each ECS image by its id: `private`, `shared` or `market`.
         fpga_images: FPGA images by their ids.
+        accounts: who may come in.
 
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
     fpga_images: Mapping[str, FpgaImage] = field(default_factory=dict)
+    accounts: Accounts = DEFAULT_ACCOUNTS
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -108,66 +112,28 @@ class Catalogue:
             ValueError: something in it is wrong; the message names the key.
 
         """
-        sections = _known_keys("the catalogue", content, ("images", "fpga_images"))
+        sections = known_keys("the catalogue", content, ("images", "fpga_images", "accounts"))
         images: dict[str, str] = {}
-        for place, entry in _entries("images", sections.get("images", []), ("id", "type")):
-            image_id = _id(place, entry, is_image_id, "a lower-case UUID", images)
-            images[image_id] = _one_of(f"{place}.type", entry.get("type"), _IMAGE_TYPES)
+        for place, entry in entries("images", sections.get("images", []), ("id", "type")):
+            image_id = identifier(place, entry, is_image_id, "a lower-case UUID", images)
+            images[image_id] = one_of(f"{place}.type", entry.get("type"), _IMAGE_TYPES)
         fpga_images: dict[str, FpgaImage] = {}
         known = ("id", "owner", "status", *_DETAILS)
-        for place, entry in _entries("fpga_images", sections.get("fpga_images", []), known):
-            fpga_image_id = _id(place, entry, is_fpga_image_id, "32 lower-case hex digits", fpga_images)
+        for place, entry in entries("fpga_images", sections.get("fpga_images", []), known):
+            fpga_image_id = identifier(place, entry, is_fpga_image_id, HEX_DIGITS, fpga_images)
             fpga_images[fpga_image_id] = FpgaImage(
                 fpga_image_id,
                 owner=_owner(f"{place}.owner", entry.get("owner")),
-                status=_one_of(f"{place}.status", entry.get("status", "active"), _STATUSES),
+                status=one_of(f"{place}.status", entry.get("status", "active"), _STATUSES),
                 details=_details(place, entry),
             )
-        return cls(images, fpga_images)
-
-
-def _known_keys(place: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{place}: must be an object")  # noqa: TRY004 - a wrong file, not a wrong call
-    for key in value:
-        if key not in known:
-            raise ValueError(f"{place}: unknown key '{key}'; known are {', '.join(known)}")
-    return value
-
-
-def _entries(section: str, entries: Any, known: Iterable[str]) -> Iterable[tuple[str, dict[str, Any]]]:
-    if not isinstance(entries, list):
-        raise ValueError(f"{section}: must be a list")  # noqa: TRY004 - a wrong file, not a wrong call
-    for position, entry in enumerate(entries):
-        place = f"{section}[{position}]"
-        yield place, _known_keys(place, entry, known)
-
-
-def _id(
-    place: str,
-    entry: Mapping[str, Any],
-    is_well_formed: Callable[[str], object],
-    form: str,
-    seen: Mapping[str, object],
-) -> str:
-    value = entry.get("id")
-    if not isinstance(value, str) or not is_well_formed(value):
-        raise ValueError(f"{place}.id: {value!r} is not {form}")
-    if value in seen:
-        raise ValueError(f"{place}.id: {value!r} stands there twice")
-    return value
-
-
-def _one_of(place: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{place}: {value!r} is none of {', '.join(allowed)}")
-    return str(value)
+        return cls(images, fpga_images, Accounts.from_json(sections.get("accounts", {})))
 
 
 def _owner(place: str, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and is_project_id(value)):
         return value
-    raise ValueError(f"{place}: {value!r} is neither a project id (32 lower-case hex digits) nor null")
+    raise ValueError(f"{place}: {value!r} is neither a project id ({HEX_DIGITS}) nor null")
 
 
 def _details(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:

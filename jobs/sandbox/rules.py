@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 import orjson
 
-from jobs.sandbox.catalogue import Catalogue, FpgaImage, is_fpga_image_id, is_image_id, is_project_id
+from jobs.sandbox.accounts import is_project_id
+from jobs.sandbox.catalogue import Catalogue, FpgaImage, is_fpga_image_id, is_image_id
+from jobs.sandbox.messages import Refusal
 from jobs.sandbox.store import Associations
 
 FPGA_IMAGES_PER_IMAGE = 10
@@ -21,23 +23,6 @@ _RULE_CODE = "Ecs.0005"
 _is_decimal = re.compile("[0-9]{1,9}").fullmatch
 _LAST_PAGE = 65534
 _LARGEST_SIZE = 100
-
-
-class Refusal(Exception):  # noqa: N818 - an answer of the service, no fault of the program
-    """The service refuses a call.
-
-    Attributes:
-        status: HTTP status.
-        code: the service's error code.
-        message: its message.
-
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
 
 
 class Rules:

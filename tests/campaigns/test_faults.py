@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE
-from support import fpga, image
+from support import TOKEN, fpga, image
 
 from batch.model import Status
 
@@ -31,8 +31,10 @@ LOST_ANSWER = 3
 class Service:
     """A sandbox in a process of its own; `url` is where it listens."""
 
-    def __init__(self, start: Start) -> None:
-        process = start("sandbox", "--port", "0")
+    def __init__(self, start: Start, folder: Path) -> None:
+        accounts = {"accounts": {"tokens": [{"token": TOKEN}]}}
+        (folder / "catalogue.json").write_text(json.dumps(accounts))
+        process = start("sandbox", "--port", "0", "--catalogue", "catalogue.json")
         assert process.stdout
         self.url = process.stdout.readline().strip()
 
@@ -54,8 +56,8 @@ class Service:
 
 
 @pytest.fixture
-def service(start: Start) -> Service:
-    return Service(start)
+def service(start: Start, tmp_path: Path) -> Service:
+    return Service(start, tmp_path)
 
 
 @pytest.fixture
