@@ -46,8 +46,9 @@ def main() -> NoReturn:
 
 
 def _end(error: BatchError) -> NoReturn:
-    for handler in logging.getLogger("jobs").handlers:
-        handler.flush()  # warnings, kept while all went well
+    from jobs import log  # noqa: PLC0415 - what it needs is there by now, or the command has not begun
+
+    log.release()
     _say(f"fpga-batch: {error}")
     sys.exit(error.exit_code)
 

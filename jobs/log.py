@@ -2,8 +2,8 @@
 
 import logging
 import sys
+from collections import deque
 from datetime import UTC, datetime
-from logging.handlers import MemoryHandler
 
 import orjson
 
@@ -21,7 +21,7 @@ def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form is LogFormat.JSON else _TextFormatter())
     if not verbosity and (quiet or not sys.stderr.isatty()):
-        handler = MemoryHandler(_MOST_KEPT, logging.CRITICAL, handler, flushOnClose=False)
+        handler = _Keeper(handler)
     for name in ("batch", "jobs"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
@@ -32,7 +32,24 @@ def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
 def release() -> None:
     """Say what was kept: something went wrong."""
     for handler in logging.getLogger("jobs").handlers:
-        handler.flush()
+        if isinstance(handler, _Keeper):
+            handler.tell()
+
+
+class _Keeper(logging.Handler):
+    """Keeps what is logged until it is wanted, if ever."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__()
+        self._target = target
+        self._kept: deque[logging.LogRecord] = deque(maxlen=_MOST_KEPT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append(record)
+
+    def tell(self) -> None:
+        while self._kept:
+            self._target.handle(self._kept.popleft())
 
 
 class _TextFormatter(logging.Formatter):

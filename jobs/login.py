@@ -1,8 +1,9 @@
 """The command `login`: whose the credentials are, what they are for, until when, and whether they suffice."""
 
 import asyncio
+from contextlib import suppress
 
-from batch.errors import DeniedError, ServiceUnavailableError
+from batch.errors import BatchError, DeniedError, ServiceUnavailableError
 from batch.model import Kind, Request, Response
 from batch.summary import duration
 from batch.transport import TransportError
@@ -49,7 +50,8 @@ async def _proved(made: Connection, found: Found, where: Site) -> str:
             verdict = ecs.classify(response)
         grant = await access.grant(scope)
         if verdict.kind is Kind.DONE:
-            grant = await made.issuer.about(access.http) or grant
+            with suppress(BatchError, TransportError):  # the service has spoken: nobody else is needed
+                grant = await made.issuer.about(access.http) or grant
     told = " ".join(filter(None, (str(response.status), verdict.code, verdict.message)))
     lines = {
         "credentials": found.source,
@@ -73,7 +75,7 @@ def _clock(made: Connection, response: Response) -> str:
     if ahead is None:
         return "the service does not tell its time"
     if abs(ahead) <= _TOLERATED:
-        return "the service's"
+        return "as the service's"
     return f"{duration(abs(ahead))} {'slow' if ahead > 0 else 'fast'}"
 
 

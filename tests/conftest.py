@@ -3,6 +3,7 @@
 import asyncio
 import os
 import queue
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import hypothesis
 import pytest
 from support import ACCOUNTS, PROJECT, TOKEN
 
-from jobs.sandbox import Call, Catalogue, Reply, Sandbox, Withheld, serve
+from jobs.sandbox import Call, Catalogue, Reply, Sandbox, Withheld, issue_certificate, serve
 
 # How long an example takes says more of the machine than of the program.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -45,8 +46,8 @@ class WatchedSandbox(Sandbox):
 
     url: str
 
-    def __init__(self) -> None:
-        super().__init__(Catalogue(accounts=ACCOUNTS))
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(Catalogue(accounts=ACCOUNTS), **settings)
         self._arrivals = threading.Semaphore(0)
 
     @property
@@ -141,24 +142,43 @@ def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         process.communicate()
 
 
-@pytest.fixture
-def sandbox() -> Iterator[WatchedSandbox]:
-    """Return a sandbox that listens, in a thread with an event loop of its own."""
+@contextmanager
+def listening(sandbox: Sandbox, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Let a sandbox listen, in a thread with an event loop of its own; give its URL."""
     ready: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
-    watched = WatchedSandbox()
 
     async def serving() -> None:
         stopped = asyncio.Event()
-        async with serve(watched) as url:
+        async with serve(sandbox, ssl_context=context) as url:
             ready.put((url, asyncio.get_running_loop(), stopped))
             await stopped.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(serving(),))
     thread.start()
-    watched.url, loop, stopped = ready.get(timeout=PATIENCE)
-    yield watched
-    loop.call_soon_threadsafe(stopped.set)
-    thread.join()
+    url, loop, stopped = ready.get(timeout=PATIENCE)
+    try:
+        yield url
+    finally:
+        loop.call_soon_threadsafe(stopped.set)
+        thread.join()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[WatchedSandbox]:
+    """Return a sandbox that listens."""
+    watched = WatchedSandbox()
+    with listening(watched) as watched.url:
+        yield watched
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[WatchedSandbox]:
+    """Return a sandbox that listens with TLS; a client has to trust what is in `ca.pem`."""
+    context, authority = issue_certificate("127.0.0.1")
+    (tmp_path / "ca.pem").write_bytes(authority)
+    watched = WatchedSandbox()
+    with listening(watched, context) as watched.url:
+        yield watched
 
 
 @contextmanager

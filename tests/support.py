@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 TOKEN = "a-token"
-ACCOUNTS = Accounts(tokens={TOKEN: None})
+OWN_TOKEN = "own-token"
+ACCOUNTS = Accounts(tokens={TOKEN: None, OWN_TOKEN: PROJECT})
 
 
 def fpga(number: int) -> str:
