@@ -10,6 +10,7 @@ import orjson
 from jobs.options import LogFormat
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_LIBRARIES = ("keystoneauth", "openstack")  # more than warnings of theirs might show what is secret
 _MOST_KEPT = 100
 
 
@@ -22,10 +23,11 @@ def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
     handler.setFormatter(_JsonFormatter() if form is LogFormat.JSON else _TextFormatter())
     if not verbosity and (quiet or not sys.stderr.isatty()):
         handler = _Keeper(handler)
-    for name in ("batch", "jobs"):
+    own = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
+    for name, level in {"batch": own, "jobs": own, **dict.fromkeys(_LIBRARIES, logging.WARNING)}.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
-        logger.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
+        logger.setLevel(level)
         logger.propagate = False
 
 

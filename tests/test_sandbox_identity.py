@@ -352,8 +352,15 @@ def test_projects_of_a_token_take_no_signature(sandbox: Sandbox) -> None:
 # --- the rest ---
 
 
+@pytest.mark.parametrize("path", ["/v3", "/v3/"])
+def test_it_tells_which_version_it_is_wherever_it_listens(sandbox: Sandbox, path: str) -> None:
+    version = orjson.loads(get(sandbox, path).body)["version"]
+    assert version["id"] == "v3.6"
+    assert version["links"] == [{"rel": "self", "href": "/v3/"}]
+
+
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v3"), ("DELETE", "/v3/auth/tokens"), ("GET", "/v3/users")]
+    ("method", "path"), [("PUT", "/v3"), ("DELETE", "/v3/auth/tokens"), ("GET", "/v3/users")]
 )
 async def test_what_it_does_not_know_is_not_found_in_its_own_words(method: str, path: str) -> None:
     async with (

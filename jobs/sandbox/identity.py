@@ -63,6 +63,8 @@ class Identity:
 
     def _answer(self, call: Call) -> Reply:
         match call.method, call.path:
+            case "GET", "/v3" | "/v3/":
+                return json_reply(200, {"version": _version()})
             case "POST", "/v3/auth/tokens":
                 return self._issue(call)
             case "GET", "/v3/auth/tokens":
@@ -158,6 +160,12 @@ class Identity:
         ]
         links = {"self": call.path, "next": None, "previous": None}
         return json_reply(200, {"projects": listed, "links": links})
+
+
+def _version() -> dict[str, Any]:
+    """Return what a client that looks for the right version of the API is told."""
+    links = [{"rel": "self", "href": "/v3/"}]
+    return {"id": "v3.6", "status": "stable", "updated": "2016-04-04T00:00:00Z", "links": links}
 
 
 def _object(parent: Any, key: str, place: str) -> dict[str, Any]:
