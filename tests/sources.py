@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from conftest import WatchedSandbox
-from support import PROJECT, TOKEN
+from support import OWN_TOKEN, PROJECT
 
 from jobs.signing import Keys
 
 AK, SK = "SANDBOXACCESSKEY0000", "sandbox-secret-key"
 TEMPORARY = Keys("TEMPORARYKEY", "temporary-secret-key", "goes-with-the-temporary-key")
 USER = {"OS_USERNAME": "rehearsal", "OS_USER_DOMAIN_NAME": "sandbox", "OS_PROJECT_NAME": "cn-north-1"}
-SECRETS = (SK, TOKEN, "hidden-password", TEMPORARY.secret, TEMPORARY.security_token)
+SECRETS = (SK, OWN_TOKEN, "hidden-password", TEMPORARY.secret, TEMPORARY.security_token)
 METADATA = "FPGA_BATCH_METADATA_ENDPOINT"
 
 
@@ -80,9 +80,9 @@ def _clouds(folder: Path, url: str) -> dict[str, str]:
 KEYS_BY_REGION = {"FPGA_BATCH_PROJECT_ID": "", "FPGA_BATCH_REGION": "cn-north-1"}
 SOURCES = [
     Source("FPGA_BATCH_AK and FPGA_BATCH_SK", _variables(FPGA_BATCH_AK=AK, FPGA_BATCH_SK=SK)),
-    Source("FPGA_BATCH_TOKEN", _variables(FPGA_BATCH_TOKEN=TOKEN, FPGA_BATCH_PROJECT_ID=PROJECT)),
+    Source("FPGA_BATCH_TOKEN", _variables(FPGA_BATCH_TOKEN=OWN_TOKEN, FPGA_BATCH_PROJECT_ID=PROJECT)),
     Source("ak and sk in CREDENTIALS_DIRECTORY", _systemd({}, ak=AK, sk=SK)),
-    Source("token in CREDENTIALS_DIRECTORY", _systemd({"FPGA_BATCH_PROJECT_ID": PROJECT}, token=TOKEN)),
+    Source("token in CREDENTIALS_DIRECTORY", _systemd({"FPGA_BATCH_PROJECT_ID": PROJECT}, token=OWN_TOKEN)),
     Source("OS_USERNAME and password in CREDENTIALS_DIRECTORY", _systemd(USER, password="rehearsal")),
     Source(
         "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK",
@@ -107,7 +107,7 @@ SOURCES = [
         "OS_ACCESS_KEY and OS_SECRET_KEY",
         _variables(OS_ACCESS_KEY=AK, OS_SECRET_KEY=SK, OS_PROJECT_ID=PROJECT),
     ),
-    Source("OS_TOKEN", _variables(OS_TOKEN=TOKEN, OS_PROJECT_ID=PROJECT)),
+    Source("OS_TOKEN", _variables(OS_TOKEN=OWN_TOKEN, OS_PROJECT_ID=PROJECT)),
     Source("OS_USERNAME and OS_PASSWORD", _user),
     Source(".huaweicloud/credentials", _profile),
     Source("clouds.yaml, mine", _clouds),

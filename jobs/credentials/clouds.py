@@ -62,7 +62,10 @@ def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Pat
 
     region, _ = _read(cloud.name)
     auth = region.config.get("auth", {})
-    if project_id not in ("", auth.get("project_id")) or project_name not in ("", auth.get("project_name")):
+    # An entry that names no project, as one of an application credential, is bound to its own.
+    is_bound = not (auth.get("project_id") or auth.get("project_name"))
+    asked, own = (project_id, project_name), (auth.get("project_id"), auth.get("project_name"))
+    if not is_bound and any(one not in ("", other) for one, other in zip(asked, own, strict=True)):
         scope = {"project_id": project_id} if project_id else {"project_name": project_name}
         region, _ = _read(cloud.name, **scope)
     verify, _ = region.get_requests_verify_args()
@@ -82,6 +85,11 @@ def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Pat
         raise _unusable(cloud.name, error) from None
     if not access.project_id:
         raise ConfigurationError(f"clouds.yaml, {cloud.name}: its token is for no project")
+    if project_id not in ("", access.project_id) or project_name not in ("", access.project_name):
+        raise ConfigurationError(
+            f"clouds.yaml, {cloud.name}: is for project {access.project_id} ({access.project_name}), not for "
+            f"{project_id or project_name}: see --project-id"
+        )
     return Grant(
         Token(access.auth_token),
         access.project_id,
