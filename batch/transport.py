@@ -12,7 +12,8 @@ from batch.model import Request, Response
 from batch.text import printable
 
 BODY_LIMIT = 64 * 1024
-_HEADER_LIMIT = 64 * 1024  # a token alone may have 16,384 characters
+_HEADER_LIMIT = 20 * 1024  # a token alone may have 16,384 characters
+_MOST_HEADERS = 64
 _CONNECT_SHARE = 0.5
 
 Authorize = Callable[[Request], Mapping[str, str]]
@@ -66,6 +67,7 @@ class HttpTransport:
             auto_decompress=False,  # a small answer cannot unfold into a large one
             max_line_size=_HEADER_LIMIT,
             max_field_size=_HEADER_LIMIT,
+            max_headers=_MOST_HEADERS,
         )
         return self
 
