@@ -1,15 +1,16 @@
 """Whatever comes in and whatever goes wrong: one outcome a row, and none that the service contradicts."""
 
+import asyncio
 import csv
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import PROJECT, SandboxTransport, fpga, image
+from support import PROJECT, SandboxTransport, fpga, image, run_virtually
 
 from batch.model import Status
 from batch.pace import Rate
@@ -44,6 +45,14 @@ kinds_of_fault = (
     "silence",
 )
 faults = st.fixed_dictionaries({kind: st.sampled_from([0.0, 0.05, 0.14]) for kind in kinds_of_fault})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _virtual_time() -> Iterator[None]:
+    """Let every run's time pass at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "run", run_virtually)
+        yield
 
 
 def make_sandbox(before: Iterable[tuple[int, int]], chances: dict[str, float], seed: int) -> Sandbox:
