@@ -105,8 +105,7 @@ class Engine:
     async def run(self, rows: Iterator[Row]) -> None:
         """Take every row to its outcome, or as far as it gets before the run is stopped.
 
-        A row without an outcome afterwards had no effect; one whose effect is unknown has an outcome that
-        says so.
+        A row without an outcome afterwards was never sent; one whose effect is unknown has one that says so.
         """
         self._rows = rows
         self._loop = asyncio.get_running_loop()
@@ -156,14 +155,14 @@ class Engine:
     def _free_workers(self) -> None:
         """Take the workers from rows that wait for what will not come in time any more."""
         for worker, task in self._workers.items():
-            is_idle = task is not None and not task.in_flight and not self._may_go_on(task)
-            if is_idle and worker is not asyncio.current_task():
+            is_under_way = task is None or task.in_flight or self._may_go_on(task)
+            if not is_under_way and worker is not asyncio.current_task():
                 worker.cancel()
 
     def _may_go_on(self, task: Task) -> bool:
         """Whether a row may still send after a stop: one under way, while there is time."""
-        left = self._abort_at - self._loop.time()
-        return self._finishing and task.sent > 0 and self.attempts.cool_down(task) < left
+        is_in_time = self.attempts.cool_down(task) < self._abort_at - self._loop.time()
+        return self._finishing and task.sent > 0 and is_in_time
 
     def _abort(self) -> None:
         self._finishing = False
@@ -219,9 +218,8 @@ class Engine:
             if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
                 conversation = self._job.conversation(self._job.parse(row.cells))
                 self._unfinished += 1
-                return Task(
-                    row.number, conversation, next(conversation), in_doubt=row.number in self._in_doubt
-                )
+                in_doubt = row.number in self._in_doubt
+                return Task(row.number, conversation, next(conversation), in_doubt=in_doubt)
             if self._aside.due:
                 return self._aside.due.popleft()
             if not self._unfinished:
@@ -237,15 +235,14 @@ class Engine:
     async def _advance(self, task: Task) -> None:
         """Carry a row's conversation on until it ends or has to wait."""
         while True:
-            final, task.held = task.held, None
-            if final is None and (final := await self._attempted(task)) is None:
+            if (final := task.held or await self._attempted(task)) is None:
                 return
+            task.held = None
             try:
                 task.request = task.conversation.send(Answer(*final, task.in_doubt, task.maybe_later))
             except StopIteration as end:
-                result = end.value
                 settled = final[0].kind not in _STOPPING and not task.cut_short
-                self._finish(task, result, settled=settled or result.status.is_through)
+                self._finish(task, end.value, settled=settled or end.value.status.is_through)
                 return
             task.attempts = 0
 
@@ -259,11 +256,10 @@ class Engine:
         if self.stopped:
             self._free_workers()
             task.cut_short |= wait is not None
-            if wait is not None and not task.in_doubt:
-                self._abandon(task)
-                return None
-            return end
-        if wait is not None:
+            if wait is None or task.in_doubt:
+                return end
+            self._abandon(task)
+        elif wait is not None:
             self._aside.wait(task, wait)
         elif self.attempts.is_undecided(task, end[0]):
             self._aside.hold(task, end)
