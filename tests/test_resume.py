@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import PROJECT, SandboxTransport, fpga, image, run_virtually
-from test_truth import FULL_IMAGE, POLICY, SITE, UNSOUND, faults, make_sandbox, rows
+from test_truth import FULL_IMAGE, PATIENT, POLICY, SITE, UNSOUND, faults, make_sandbox, rows
 
 from batch.engine import Engine
 from batch.errors import InterruptedRunError
@@ -154,6 +154,7 @@ class Project:
                 rate=Rate(1e6),
                 concurrency=concurrency,
                 policy=self.policy,
+                limits=PATIENT,
                 in_place=command == "resume" and report == source,
                 only=frozenset(only),
             )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import PROJECT, SandboxTransport, fpga, image, run_virtually
 
+from batch.halt import Limits
 from batch.model import Status
 from batch.pace import Rate
 from batch.report import REPORT_COLUMNS
@@ -24,6 +25,8 @@ from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox
 
 SITE = Site(PROJECT, endpoint="http://sandbox")
 POLICY = RetryPolicy(max_attempts=3, first_wait=0.0002, longest_wait=0.001, longest_hint=0.02, patience=0.02)
+
+PATIENT = Limits(max_outage=1e6)  # with all faults at once next to nothing comes through
 
 SHARED_IMAGE, FULL_IMAGE = 7, 8
 FOREIGN_FPGA, MISSING_FPGA = 14, 15
@@ -84,6 +87,7 @@ def run_job(
         rate=Rate(1e6),
         concurrency=concurrency,
         policy=POLICY,
+        limits=PATIENT,
     )
     path = str(folder / "pairs.csv")
     with open_source(path, format=None, columns=job.columns, reserved=REPORT_COLUMNS) as source:
