@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from batch.errors import BatchError, DeniedError, ServiceUnavailableError
-from batch.job import Conversation, Job
+from batch.halt import Throttling, after_throttled
+from batch.job import Job
 from batch.model import Kind, Request, Response, Verdict
 from batch.pace import Pace, Rate
-from batch.retry import RetryPolicy, next_wait
+from batch.retry import RetryPolicy, hint, next_wait
 from batch.summary import duration
+from batch.task import Task
 from batch.transport import TransportError
 
 log = logging.getLogger(__name__)
@@ -45,42 +48,6 @@ class Transport(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Task:
-    """A row on its way.
-
-    Attributes:
-        row: its number.
-        conversation: the job's generator.
-        request: what the conversation asks for now.
-        attempts: attempts of that request, throttled ones not counted.
-        throttled_since: when that request was first throttled, without another answer since.
-        refusals: credentials that were refused for that request.
-        in_doubt: whether a write of this row may have been applied unseen.
-        begun: whether a write has been announced.
-        sent: requests of this row on the wire so far.
-        in_flight: whether one of them is there now.
-        cut_short: whether a stop has taken attempts from it.
-        started_at: first of them, seconds since the epoch.
-        started: the same, by the loop's clock.
-
-    """
-
-    row: int
-    conversation: Conversation
-    request: Request
-    attempts: int = 0
-    throttled_since: float | None = None
-    refusals: int = 0
-    in_doubt: bool = False
-    begun: bool = False
-    sent: int = 0
-    in_flight: bool = False
-    cut_short: bool = False
-    started_at: float = 0.0
-    started: float = 0.0
-
-
 class Stop(Protocol):
     """Ends the run early."""
 
@@ -97,9 +64,10 @@ class Attempts:
         transport: where requests go.
         rate: requests that a scope may send.
         policy: when to try again.
-        max_outage: seconds for which the service may be down.
+        max_outage: seconds for which the service may be down, or throttle everything.
         begin: told of each row before the first request that is meant to change something is sent for it.
         stop: called when an answer ends the run.
+        judged: told of each scope whose service turns out to be down, or not to be after all.
         draw: random numbers in [0, 1).
         clock: seconds since the epoch, for the report's times.
 
@@ -119,6 +87,7 @@ class Attempts:
         max_outage: float,
         begin: Callable[[int], None],
         stop: Stop,
+        judged: Callable[[str, bool], None],
         draw: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
@@ -131,9 +100,12 @@ class Attempts:
         self._max_outage = max_outage
         self._begin = begin
         self._stop = stop
+        self._judged = judged
         self._draw = draw
         self._clock = clock
         self._paces: dict[str, Pace] = {}
+        self._throttling: dict[str, Throttling] = {}
+        self._served: set[str] = set()
 
     @property
     def down(self) -> bool:
@@ -177,6 +149,9 @@ class Attempts:
             task.in_flight = False
         log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
         task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
+        task.maybe_later = task.maybe_later or (verdict.maybe_later and request.writes)
+        if verdict.kind is Kind.NO_SERVICE and not verdict.code and request.scope in self._served:
+            verdict = replace(verdict, kind=Kind.REFUSED)  # the API is there: it is about this request
         if verdict.kind is Kind.UNAUTHENTICATED and response:
             verdict, response = await self._renewed(task, verdict, response)
         if verdict.kind is Kind.TRANSIENT and (response is None or response.status >= 500):
@@ -200,63 +175,89 @@ class Attempts:
     def wait_after(self, task: Task, verdict: Verdict) -> float | None:
         """Return seconds to wait before a row's next attempt, or None when the answer is final."""
         throttled_for = 0.0
-        if task.throttled_since is not None:
-            throttled_for = asyncio.get_running_loop().time() - task.throttled_since
+        if task.throttling:
+            throttled_for = asyncio.get_running_loop().time() - task.throttling.since
         wait = next_wait(self._policy, verdict, task.attempts, throttled_for, self._draw())
-        if wait is not None:
+        if wait is not None and self._pace(task.request).outage.since is not None:
+            return 0.0  # the gate of its scope is the wait
+        if wait is not None and verdict.kind is not Kind.THROTTLED:
             log.info(
                 "row %d: %s: attempt %d, the next in %.1f s (%s)",
                 *(task.row, verdict.reason, task.attempts, wait, verdict.message or verdict.code),
             )
         return wait
 
+    def is_undecided(self, task: Task, verdict: Verdict) -> bool:
+        """Whether a row's failure may yet turn out to be an outage; then `judged` will tell."""
+        return verdict.kind is Kind.TRANSIENT and self._pace(task.request).outage.is_undecided
+
+    def cool_down(self, task: Task) -> float:
+        """Return the seconds left of the cool-down that a row's next attempt would have to wait for."""
+        return self._pace(task.request).cool_down
+
     def _pace(self, request: Request) -> Pace:
         pace = self._paces.get(request.scope)
         if pace is None:
             pace = self._paces[request.scope] = Pace(self._rate, self._policy)
+            pace.outage.on_judged = partial(self._note_judgement, request.scope, pace)
         return pace
 
     def _note_failure(self, task: Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
         """Keep what it means for row and scope that the service did not answer, or only with an error."""
-        task.throttled_since = None
-        was_up = pace.outage.since is None
-        task.attempts += pace.outage.failed(sent_at, task.row, reached=verdict.maybe_applied)
-        if (since := pace.outage.since) is None:
-            return
-        if was_up:
-            told = _told(verdict)
-            log.info("%s is down (%s): asking now and then until it answers", task.request.scope, told)
-            left = self._max_outage - (asyncio.get_running_loop().time() - since)
-            asyncio.get_running_loop().call_later(left, self._give_up, pace, since, told)
+        task.throttling = None
+        told = _told(verdict)
+        task.attempts += pace.outage.failed(sent_at, task.row, told, reached=verdict.maybe_applied)
 
-    def _give_up(self, pace: Pace, since: float, told: str) -> None:
+    def _note_judgement(self, scope: str, pace: Pace, down: bool) -> None:
+        """Keep what it means for a scope and the run that failures are an outage, or are none."""
+        if (since := pace.outage.since) is not None:
+            log.info("%s is down (%s): asking now and then until it answers", scope, pace.outage.cause)
+            asyncio.get_running_loop().call_at(since + self._max_outage, self._give_up, pace, since)
+        self._judged(scope, down)
+
+    def _give_up(self, pace: Pace, since: float) -> None:
         """Stop if an outage is still the one that it was."""
         if pace.outage.since == since:
             lasted = duration(asyncio.get_running_loop().time() - since)
-            self._stop(
-                ServiceUnavailableError(f"the service has been down for {lasted}: {told}"), finish=False
-            )
+            told = f"the service has been down for {lasted}: {pace.outage.cause}"
+            self._stop(ServiceUnavailableError(told), finish=False)
 
     def _note_answer(self, task: Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
         """Keep what an answer means for the row, its scope and the run."""
         if pace.outage.answered():
             log.info("%s answers again", task.request.scope)
+            self._throttling.pop(task.request.scope, None)
         if verdict.kind is Kind.THROTTLED:
             if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
                 self.throttled += 1
                 log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
-            task.throttled_since = task.throttled_since or sent_at
-            task.attempts += sent_at - task.throttled_since >= self._policy.patience
+            self._note_throttling(task, verdict, sent_at)
         else:
             pace.answered(sent_at)
-            task.throttled_since = None
+            self._throttling.pop(task.request.scope, None)
+            task.throttling = None
             if verdict.kind is not Kind.UNAUTHENTICATED:
                 task.attempts += 1
                 task.refusals = 0
+        if verdict.kind is Kind.DONE:
+            self._served.add(task.request.scope)
         if verdict.kind is Kind.DENIED:
             self._stop(DeniedError(f"the service answered: {_told(verdict)}"), finish=False)
         elif verdict.kind is Kind.NO_SERVICE:
             self._stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
+
+    def _note_throttling(self, task: Task, verdict: Verdict, sent_at: float) -> None:
+        """Keep how long the row and all of its scope have been throttled; stop when that is too long."""
+        now, scope = asyncio.get_running_loop().time(), task.request.scope
+        asked, patience = hint(self._policy, verdict.pause), self._policy.patience
+        task.throttling = after_throttled(task.throttling, sent_at, now, asked, patience)
+        of_all = after_throttled(self._throttling.get(scope), sent_at, now, asked, self._max_outage)
+        self._throttling[scope] = of_all
+        if (lasted := sent_at - of_all.since) > self._max_outage:
+            told = f"the service has throttled every request for {duration(lasted)}: {_told(verdict)}"
+            self._stop(ServiceUnavailableError(told), finish=False)
+        else:
+            task.attempts += sent_at - task.throttling.since >= patience
 
 
 def _lost(error: TransportError) -> Verdict:

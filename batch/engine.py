@@ -9,11 +9,12 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from typing import Any
 
-from batch.attempts import Attempts, Task, Transport
+from batch.aside import Aside
+from batch.attempts import Attempts, Transport
 from batch.errors import BatchError, InternalError, OutputError, StoppedEarlyError
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Job
@@ -21,6 +22,7 @@ from batch.model import Answer, Kind, Outcome, Result, Row, Status
 from batch.pace import Rate
 from batch.retry import RetryPolicy
 from batch.summary import counted, duration
+from batch.task import End, Task
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class Engine:
         self.outcomes: Counter[Status] = Counter()
         self.stopped: BatchError | None = None
         self.unsettled: dict[int, Outcome] = {}
+        self._changed = asyncio.Event()
+        self._aside = Aside(self._changed.set)
         self.attempts = Attempts(
             job,
             transport,
@@ -83,6 +87,7 @@ class Engine:
             max_outage=limits.max_outage,
             begin=begin,
             stop=self.stop,
+            judged=self._aside.judged,
             draw=draw,
             clock=clock,
         )
@@ -93,17 +98,14 @@ class Engine:
         self._in_doubt = in_doubt
         self._rows: Iterator[Row] = iter(())
         self._workers: dict[asyncio.Task[None], Task | None] = {}
-        self._ready: deque[Task] = deque()
-        self._waiting: dict[Task, asyncio.TimerHandle] = {}
         self._unfinished = 0
-        self._changed = asyncio.Event()
         self._finishing = True
+        self._abort_at = 0.0
 
     async def run(self, rows: Iterator[Row]) -> None:
         """Take every row to its outcome, or as far as it gets before the run is stopped.
 
-        A row without an outcome afterwards had no effect; one whose effect is unknown has an outcome that
-        says so.
+        A row without an outcome afterwards was never sent; one whose effect is unknown has one that says so.
         """
         self._rows = rows
         self._loop = asyncio.get_running_loop()
@@ -123,9 +125,7 @@ class Engine:
         finally:
             if deadline:
                 deadline.cancel()
-            for timer in self._waiting.values():
-                timer.cancel()
-            for task in (*self._ready, *self._waiting):
+            for task in self._aside.clear():
                 self._abandon(task)
 
     def stop(self, error: BatchError, *, grace: float = GRACE, finish: bool = True) -> None:
@@ -142,19 +142,27 @@ class Engine:
         if self.stopped is None:
             self.stopped = error
             log.info("stopping: %s", error)
-            self._loop.call_later(grace, self._abort)
+            self._abort_at = self._loop.time() + grace
+            self._loop.call_at(self._abort_at, self._abort)
         if grace <= 0:
             self._abort()
             return
         self._finishing = self._finishing and finish
-        for waiting in [each for each in self._waiting if each.in_doubt]:
-            self._waiting.pop(waiting).cancel()
-            self._ready.append(waiting)
-        for worker, task in self._workers.items():
-            under_way = task is not None and (task.in_flight or (self._finishing and task.sent))
-            if task is not None and not under_way and worker is not asyncio.current_task():
-                worker.cancel()
+        self._aside.release_doubtful()
+        self._free_workers()
         self._changed.set()
+
+    def _free_workers(self) -> None:
+        """Take the workers from rows that wait for what will not come in time any more."""
+        for worker, task in self._workers.items():
+            is_under_way = task is None or task.in_flight or self._may_go_on(task)
+            if not is_under_way and worker is not asyncio.current_task():
+                worker.cancel()
+
+    def _may_go_on(self, task: Task) -> bool:
+        """Whether a row may still send after a stop: one under way, while there is time."""
+        is_in_time = self.attempts.cool_down(task) < self._abort_at - self._loop.time()
+        return self._finishing and task.sent > 0 and is_in_time
 
     def _abort(self) -> None:
         self._finishing = False
@@ -208,23 +216,21 @@ class Engine:
         While the service may be going down, a new one goes first: so no row spends its attempts on that.
         """
         while not self.stopped:
-            if self._ready and not self.attempts.failing:
-                return self._ready.popleft()
-            is_full = len(self._waiting) + len(self._ready) >= MOST_WAITING
-            if not is_full and (row := next(self._rows, None)) is not None:
+            if self._aside.due and not self.attempts.failing:
+                return self._aside.due.popleft()
+            if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
                 conversation = self._job.conversation(self._job.parse(row.cells))
                 self._unfinished += 1
-                return Task(
-                    row.number, conversation, next(conversation), in_doubt=row.number in self._in_doubt
-                )
-            if self._ready:
-                return self._ready.popleft()
+                in_doubt = row.number in self._in_doubt
+                return Task(row.number, conversation, next(conversation), in_doubt=in_doubt)
+            if self._aside.due:
+                return self._aside.due.popleft()
             if not self._unfinished:
                 return None
             self._changed.clear()
             await self._changed.wait()
-        while self._ready and self._finishing:
-            if (task := self._ready.popleft()).in_doubt:
+        while self._aside.due and self._finishing:
+            if (task := self._aside.due.popleft()).in_doubt:
                 return task
             self._abandon(task)
         return None
@@ -232,45 +238,44 @@ class Engine:
     async def _advance(self, task: Task) -> None:
         """Carry a row's conversation on until it ends or has to wait."""
         while True:
-            verdict, response = await self.attempts.send(task)
-            wait = self.attempts.wait_after(task, verdict)
-            if wait is not None:
-                if not self.stopped:
-                    self._set_aside(task, wait)
-                    return
-                if not task.in_doubt:
-                    self._abandon(task)
-                    return
-                task.cut_short = True
-            try:
-                task.request = task.conversation.send(Answer(verdict, response, task.in_doubt))
-            except StopIteration as end:
-                result = end.value
-                final = verdict.kind not in _STOPPING and not task.cut_short
-                self._finish(task, result, settled=final or result.status.is_through)
+            if (final := task.held or await self._attempted(task)) is None:
                 return
-            if not self._finishing:
-                self._abandon(task)
+            task.held = None
+            try:
+                task.request = task.conversation.send(Answer(*final, task.in_doubt, task.maybe_later))
+            except StopIteration as end:
+                settled = final[0].kind not in _STOPPING and not task.cut_short
+                self._finish(task, end.value, settled=settled or end.value.status.is_through)
                 return
             task.attempts = 0
 
-    def _set_aside(self, task: Task, wait: float) -> None:
-        if wait > 0:
-            self._waiting[task] = self._loop.call_later(wait, self._due, task)
+    async def _attempted(self, task: Task) -> End | None:
+        """Return how a row's request ends, or None if it is to be sent again: then the row is let go of."""
+        if self.stopped and not self._may_go_on(task):
+            self._abandon(task)
+            return None
+        end = await self.attempts.send(task)
+        wait = self.attempts.wait_after(task, end[0])
+        if self.stopped:
+            self._free_workers()
+            task.cut_short |= wait is not None
+            if wait is None or task.in_doubt:
+                return end
+            self._abandon(task)
+        elif wait is not None:
+            self._aside.wait(task, wait)
+        elif self.attempts.is_undecided(task, end[0]):
+            self._aside.hold(task, end)
         else:
-            self._ready.append(task)
-            self._changed.set()
-
-    def _due(self, task: Task) -> None:
-        del self._waiting[task]
-        self._ready.append(task)
-        self._changed.set()
+            return end
+        return None
 
     def _abandon(self, task: Task) -> None:
-        """Let go of a row when the run stops. Without an outcome it stays pending."""
+        """Let go of a row when the run stops. One that was never sent has no outcome."""
         task.conversation.close()
-        if task.in_doubt:
-            self._finish(task, Result(Status.UNCONFIRMED, "interrupted"), settled=False)
+        if task.in_doubt or task.sent:
+            status = Status.UNCONFIRMED if task.in_doubt else Status.PENDING
+            self._finish(task, Result(status, "interrupted"), settled=False)
         else:
             self._unfinished -= 1
 

@@ -61,7 +61,7 @@ class Limits:
 
     Attributes:
         max_failures: how many rows may fail, or None.
-        max_outage: seconds for which the service may be down.
+        max_outage: seconds for which the service may be down, or throttle everything.
         max_duration: seconds after which no row is taken, or None.
 
     """
@@ -80,30 +80,35 @@ class Streak:
 
     Attributes:
         since: time of the first.
-        failures: their number.
         rows: some of the rows they happened to.
-        reached: whether the service may have received one of the requests.
+        unreached: how many of the last ones never got through to the service.
+        unreached_since: time of the first of these.
         probes: probes among them, sent after the service had been found to be down.
 
     """
 
     since: float
-    failures: int = 0
     rows: frozenset[int] = frozenset()
-    reached: bool = False
+    unreached: int = 0
+    unreached_since: float = 0.0
     probes: int = 0
 
-    def is_outage(self, now: float) -> bool:
-        """Whether it looks as if the service is down.
+    def down_since(self, now: float) -> float | None:
+        """Return since when the service is down, or None if it does not look so.
 
-        One row that the service always fails on does not: then either several rows have failed, or nothing
-        got through to the service at all.
+        One row that the service always fails on is no outage: either several rows have failed, or of late
+        nothing gets through to the service at all.
         """
-        return (
-            self.failures >= _LEAST_FAILURES
-            and now - self.since >= _SHORTEST_OUTAGE
-            and (len(self.rows) >= _LEAST_ROWS_FAILED or not self.reached)
-        )
+        if len(self.rows) >= _LEAST_ROWS_FAILED and now >= self.since + _SHORTEST_OUTAGE:
+            return self.since
+        if self.unreached >= _LEAST_FAILURES and now >= self.unreached_since + _SHORTEST_OUTAGE:
+            return self.unreached_since
+        return None
+
+    def next_judgement(self, now: float) -> float | None:
+        """Return when time alone may make it an outage, or None if it cannot any more."""
+        begun = [self.since, self.unreached_since] if self.unreached else [self.since]
+        return min((due for each in begun if (due := each + _SHORTEST_OUTAGE) > now), default=None)
 
 
 def after_failure(streak: Streak | None, now: float, row: int, *, reached: bool, probe: bool) -> Streak:
@@ -120,7 +125,41 @@ def after_failure(streak: Streak | None, now: float, row: int, *, reached: bool,
     if streak is None:
         streak = Streak(now)
     rows = streak.rows if len(streak.rows) >= _LEAST_ROWS_FAILED else streak.rows | {row}
-    return Streak(streak.since, streak.failures + 1, rows, streak.reached or reached, streak.probes + probe)
+    unreached = 0 if reached else streak.unreached + 1
+    unreached_since = streak.unreached_since if unreached > 1 else now
+    return Streak(streak.since, rows, unreached, unreached_since, streak.probes + probe)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """Throttled answers without any other between.
+
+    Attributes:
+        since: when the first of them was asked for, or the end of the pause that was excused.
+        excused: whether one has been: one that the service asked for and that is longer than all patience.
+
+    """
+
+    since: float
+    excused: bool = False
+
+
+def after_throttled(
+    throttling: Throttling | None, sent_at: float, now: float, asked: float, patience: float
+) -> Throttling:
+    """Return how long it has lasted with one more throttled answer.
+
+    Args:
+        throttling: as it was, or None where the last answer was another.
+        sent_at: when the throttled request was sent.
+        now: time of its answer.
+        asked: seconds to wait that the service asks for, 0 for none.
+        patience: seconds for which everything may be throttled.
+
+    """
+    if asked > patience and not (throttling and throttling.excused):
+        return Throttling(now + asked, excused=True)
+    return throttling or Throttling(sent_at)
 
 
 def probe_pause(probes: int) -> float:

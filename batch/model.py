@@ -26,6 +26,13 @@ class Status(StrEnum):
 _THROUGH = frozenset({Status.SUCCEEDED, Status.UNCHANGED, Status.DUPLICATE})
 
 
+UNREAD = "unread"
+"""A reason to be unconfirmed: refused for one of two causes, and which could not be read back.
+
+It is the one such reason that leaves no doubt of the run itself: it has changed nothing.
+"""
+
+
 class Record(NamedTuple):
     """What a report says of a row beside the input's own columns.
 
@@ -149,6 +156,7 @@ class Verdict:
         message: the service's own error message, printable.
         pause: seconds to wait that the service asked for, or None.
         max_attempts: bound on attempts for this cause, below the run's own, or None.
+        maybe_later: whether the service took the request without doing it: it may still do so.
 
     """
 
@@ -159,6 +167,7 @@ class Verdict:
     message: str = ""
     pause: float | None = None
     max_attempts: int | None = None
+    maybe_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +179,15 @@ class Answer:
         response: the last attempt's response; None where none arrived.
         in_doubt: whether some write of this conversation, the last included, may have been applied without
             an answer that says so. Then only reading back tells what is true.
+        maybe_later: whether some write of this conversation was taken to be done later. Then not even reading
+            back tells what will be true.
 
     """
 
     verdict: Verdict
     response: Response | None = None
     in_doubt: bool = False
+    maybe_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Pace:
             while True:
                 if self.outage.since not in (None, probed):
                     probed = await self.outage.turn()
-                while (wait := self._resume_at - loop.time()) > 0:  # noqa: ASYNC110 - it may be prolonged
+                while (wait := self.cool_down) > 0:  # noqa: ASYNC110 - it may be prolonged
                     await asyncio.sleep(wait)
                 await self._limiter.acquire()
                 if self._resume_at <= loop.time() and self.outage.since in (None, probed):
@@ -87,6 +87,11 @@ class Pace:
             if probed is not None and probed == self.outage.since:
                 self.outage.pass_on()
             raise
+
+    @property
+    def cool_down(self) -> float:
+        """Seconds left of a cool-down; not above 0 where there is none."""
+        return self._resume_at - asyncio.get_running_loop().time()
 
     def throttled(self, sent_at: float, pause: float | None, draw: float) -> float:
         """Begin a cool-down for all workers; return its length in seconds, 0 if one had begun already.

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from batch.model import Record, Status
+from batch.model import UNREAD, Record, Result, Status
 
 
 def is_open(record: Record, only: Collection[str] = ()) -> bool:
@@ -17,9 +17,9 @@ def is_open(record: Record, only: Collection[str] = ()) -> bool:
     return not record.status.is_through and (not only or record.reason in only)
 
 
-def is_in_doubt(record: Record) -> bool:
+def is_in_doubt(ended: Record | Result) -> bool:
     """Whether an earlier run may have had an effect that it did not see."""
-    return record.status is Status.UNCONFIRMED
+    return ended.status is Status.UNCONFIRMED and ended.reason != UNREAD
 
 
 def undoable(record: Record) -> Record | None:

@@ -6,6 +6,7 @@ from math import isfinite
 from batch.model import Kind, Verdict
 
 _MOST_DOUBLINGS = 32  # keeps the power finite whatever the number of attempts
+_SHORTEST_HINT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class RetryPolicy:
     max_attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 30.0
-    longest_hint: float = 300.0
+    longest_hint: float = 3600.0
     patience: float = 300.0
 
 
@@ -42,8 +43,8 @@ def back_off(policy: RetryPolicy, failures: int, draw: float) -> float:
 
 
 def hint(policy: RetryPolicy, seconds: float | None) -> float:
-    """Return how long to wait as the service asks, `longest_hint` at most; 0 for what is none."""
-    if seconds is None or not isfinite(seconds) or seconds <= 0:
+    """Return how long to wait as the service asks, `longest_hint` at most; 0 for what is no pause."""
+    if seconds is None or not isfinite(seconds) or seconds < _SHORTEST_HINT:
         return 0.0
     return min(seconds, policy.longest_hint)
 

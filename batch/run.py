@@ -277,7 +277,7 @@ class Run:
 def _in_doubt(journal: Journal, unsettled: dict[int, Outcome]) -> Iterator[int]:
     """Yield the rows that may have been sent without an answer, whatever is known of the others."""
     for row, outcome in unsettled.items():
-        if outcome.result.status is Status.UNCONFIRMED:
+        if is_in_doubt(outcome.result):
             yield row
     for row in journal.in_doubt:
         if row not in journal and row not in unsettled:

@@ -16,7 +16,8 @@ BODY_LIMIT = 64 * 1024
 CONTENT_TYPE = "application/json;charset=utf8"
 """Type of every body; it goes with every request, and is signed with it."""
 
-_HEADER_LIMIT = 64 * 1024  # a token alone may have 16,384 characters
+_HEADER_LIMIT = 20 * 1024  # a token alone may have 16,384 characters
+_MOST_HEADERS = 64
 _CONNECT_SHARE = 0.5
 
 
@@ -69,6 +70,7 @@ class HttpTransport:
             auto_decompress=False,  # a small answer cannot unfold into a large one
             max_line_size=_HEADER_LIMIT,
             max_field_size=_HEADER_LIMIT,
+            max_headers=_MOST_HEADERS,
         )
         return self
 

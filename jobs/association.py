@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 
 from batch.job import Column, Conversation, RowError
-from batch.model import Answer, Kind, Request, Response, Result, Status, Verdict
+from batch.model import UNREAD, Answer, Kind, Request, Response, Result, Status, Verdict
 from batch.text import quoted
 from jobs import ecs
 from jobs.endpoints import Site, is_project_id, is_region
@@ -113,8 +113,8 @@ class Associate(AssociationJob):
         match _finding(item, reading):
             case _Finding.LISTED:
                 return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
-            case _Finding.ABSENT if answer.verdict.reason == ecs.ACCEPTED:
-                return _told(Status.UNCONFIRMED, ecs.ACCEPTED, answer)
+            case _Finding.ABSENT if _may_come(answer):
+                return _not_yet(answer)
             case _Finding.ABSENT:
                 return _failure(answer, "image_full" if full_or_there else "")
             case _Finding.NO_SUCH_IMAGE:
@@ -141,8 +141,8 @@ class Disassociate(AssociationJob):
         match _finding(item, reading):
             case _Finding.ABSENT:
                 return _result(Status.SUCCEEDED if answer.in_doubt else Status.UNCHANGED, reading)
-            case _Finding.LISTED if answer.verdict.reason == ecs.ACCEPTED:
-                return _told(Status.UNCONFIRMED, ecs.ACCEPTED, answer)
+            case _Finding.LISTED if _may_come(answer):
+                return _not_yet(answer)
             case _Finding.LISTED:
                 return _failure(answer)
             case _Finding.NO_SUCH_IMAGE:
@@ -185,6 +185,17 @@ def _read(pair: Pair) -> Request:
 def _is_certain(answer: Answer) -> bool:
     """Whether the service says that it has done it: 204, and nothing less, is known to mean that."""
     return answer.verdict.kind is Kind.DONE and not answer.verdict.maybe_applied
+
+
+def _may_come(answer: Answer) -> bool:
+    """Whether the write may still be done after a read-back that does not show it.
+
+    So it is when the service has taken it for later, and when nobody has waited for its end: no answer came,
+    or a gateway's in its place.
+    """
+    verdict, response = answer.verdict, answer.response
+    ended = response is not None and response.status <= 501 and response.status != 408
+    return answer.maybe_later or (verdict.maybe_applied and not ended)
 
 
 class _Finding(Enum):
@@ -230,10 +241,14 @@ def _failure(answer: Answer, reason: str = "") -> Result:
     return _told(Status.FAILED, reason or _reason(answer), answer)
 
 
+def _not_yet(answer: Answer) -> Result:
+    return _told(Status.UNCONFIRMED, ecs.ACCEPTED if answer.maybe_later else _reason(answer), answer)
+
+
 def _unconfirmed(answer: Answer, reading: Answer) -> Result:
     """Say why the truth is not known: the read-back failed; or cannot be read, then the write is told."""
     last = answer if reading.verdict.kind is Kind.DONE else reading
-    return _told(Status.UNCONFIRMED, _reason(reading), last)
+    return _told(Status.UNCONFIRMED, _reason(reading) if answer.in_doubt else UNREAD, last)
 
 
 def _reason(answer: Answer) -> str:

@@ -1,4 +1,4 @@
-"""The service's error language: the shapes of its error bodies and what each answer means. Pure.
+"""The service's language: what each of its answers means. Pure.
 
 Sources: the ECS API reference (error codes, common return values), the API gateway's error codes, and the
 clients that are made for the service. Codes and messages are documented not to be one-to-one and statuses
@@ -6,107 +6,17 @@ clients that are made for the service. Codes and messages are documented not to 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-import orjson
 
 from batch.model import Kind, Response, Verdict
 from batch.text import printable
+from jobs.error_body import ServiceError, parse_error
 
-_DEEPEST = 8
-_PAGE_SHOWN = 4096  # bytes of a page that are looked at; patterns over foreign text stay cheap
 _ID_HEADERS = ("X-Request-Id", "X-IAM-Trace-Id", "X-Openstack-Request-Id")
-_CODE = re.compile(r"[A-Za-z]+\.[0-9]{3,5}")
 _WINDOW = re.compile(r"limit:\s*[0-9]{1,9},\s*time:\s*([0-9]{1,9})\s*(second|minute|hour|day)", re.IGNORECASE)
 _WINDOW_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-_TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
-_TAG = re.compile(r"<[^<>]*>")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceError:
-    """What an error body says.
-
-    Attributes:
-        code: the service's code; for Keystone the number as text.
-        message: text for a person, printable.
-        request_id: where the body names one.
-        is_json: whether the body was JSON at all, not a proxy's page.
-
-    """
-
-    code: str = ""
-    message: str = ""
-    request_id: str = ""
-    is_json: bool = True
-
-
-# The names under which the services put code, message and request id.
-_CODE_KEYS = ("error_code", "errorCode", "code")
-_MESSAGE_KEYS = ("error_msg", "errorMsg", "error_message", "message")
-
-
-def parse_error(body: bytes) -> ServiceError | None:
-    """Read an error body of any known shape; None where a JSON body tells of no error.
-
-    The shapes: ECS `{"error": {"code", "message"}}`, the gateway's `{"error_code", "error_msg",
-    "request_id"}`, Keystone's with an integer code, `{"errorCode", "errorMsg"}` and `{"code", "message"}`,
-    any of them inside other objects, `{"internalError": [{"error_code", "error_message"}]}` of batch calls,
-    and the text or HTML page of a proxy.
-    """
-    try:
-        document = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
-        return ServiceError(message=_page_text(body), is_json=False)
-    if isinstance(document, str):
-        return ServiceError(message=printable(document))
-    found = _find(document, _CODE_KEYS, _DEEPEST) or _find(document, _MESSAGE_KEYS, _DEEPEST)
-    if found is None:
-        return None
-    code = _first(found, _CODE_KEYS)
-    message = _first(found, _MESSAGE_KEYS) or _first(_find(document, _MESSAGE_KEYS, _DEEPEST), _MESSAGE_KEYS)
-    # One documented example has the two the wrong way round.
-    if _CODE.fullmatch(message) and not _CODE.fullmatch(code):
-        code, message = message, code
-    request_id = _first(found, ("request_id",)) or _first(document, ("request_id",))
-    return ServiceError(printable(code, 80), printable(message), printable(request_id, 80))
-
-
-def _page_text(body: bytes) -> str:
-    """Return what a page says: its title, else its text."""
-    page = body[:_PAGE_SHOWN].decode("utf-8", "replace")
-    title = _TITLE.search(page)
-    text = (title and title[1].strip()) or _TAG.sub(" ", page)
-    return printable(" ".join(text.split()))
-
-
-def _find(value: Any, keys: tuple[str, ...], depth: int) -> Mapping[str, Any] | None:
-    """Return the outermost object that has one of the keys, else None."""
-    if not isinstance(value, dict):
-        return None
-    if _first(value, keys):
-        return value
-    inner = list(value.values())
-    if isinstance(entries := value.get("internalError"), list):
-        inner += entries
-    if depth:
-        for each in inner:
-            if (found := _find(each, keys, depth - 1)) is not None:
-                return found
-    return None
-
-
-def _first(value: Any, keys: tuple[str, ...]) -> str:
-    """Return the first of the keys' values that is a text or a number and not empty."""
-    for key in keys:
-        found = value.get(key) if isinstance(value, dict) else None
-        if isinstance(found, str | int) and not isinstance(found, bool) and found != "":
-            return str(found)
-    return ""
 
 
 def request_id(response: Response) -> str:
@@ -175,24 +85,34 @@ _REASONS_BY_TEXT = (
 )
 
 
-def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read from top to bottom
-    """Say what a response means. From top to bottom; the first rule that fits decides."""
+def classify(response: Response) -> Verdict:
+    """Say what a response means, and whether what was asked for may have been done, or may be later.
+
+    Whatever a success or a 5xx says, only the documented codes of throttling tell that nothing was done.
+    """
     status = response.status
     if status == 204:
         return _DONE
+    verdict = _meaning(response)
+    is_open = 200 <= status < 300 or status >= 500
+    if not is_open or _without_gateway(verdict.code) in _THROTTLED:
+        return verdict
+    return replace(verdict, maybe_applied=True, maybe_later=status == 202)
+
+
+def _meaning(response: Response) -> Verdict:  # noqa: C901 - one table, read from top to bottom
+    """Say what a response means. From top to bottom; the first rule that fits decides."""
+    status = response.status
     error = parse_error(response.body) if response.body else ServiceError(is_json=False)
     success = 200 <= status < 300
     if error is None or (success and not error.is_json):
         error = ServiceError()
     code, text = _without_gateway(error.code), error.message.lower()
     if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
-        pause = _pause(response, error)
-        # The documented code says that it was not done; a success that only talks of limits does not.
-        unsure = success and code not in _THROTTLED
-        return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=unsure, pause=pause)
+        return _verdict(Kind.THROTTLED, "throttled", error, pause=_pause(response, error))
     if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
-        return Verdict(Kind.DONE, maybe_applied=True)
+        return _DONE
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
     if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
@@ -208,8 +128,8 @@ def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
     if code == _RETRY_ONCE:
         return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, max_attempts=2)
     if status == 202 and code not in _REFUSED:
-        return _verdict(Kind.TRANSIENT, ACCEPTED, error, maybe_applied=True)
-    return _verdict(Kind.REFUSED, "rejected", error, maybe_applied=success)
+        return _verdict(Kind.TRANSIENT, ACCEPTED, error)
+    return _verdict(Kind.REFUSED, "rejected", error)
 
 
 def _verdict(

@@ -16,9 +16,9 @@ from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.model import Response
 from batch.text import printable, quoted
 from batch.transport import TransportError
-from jobs import ecs
 from jobs.clock import date_of
 from jobs.credentials import Grant, Password, Token
+from jobs.error_body import ServiceError, parse_error
 from jobs.signing import Keys
 
 
@@ -106,7 +106,7 @@ def holder(keys: Keys) -> str:
 
 def is_out_of_time(response: Response) -> bool:
     """Whether a response refuses a signature for the time it was made at."""
-    error = ecs.parse_error(response.body) if response.status in (400, 401, 403) else None
+    error = parse_error(response.body) if response.status in (400, 401, 403) else None
     return error is not None and "signature expired" in error.message.lower()
 
 
@@ -165,7 +165,7 @@ def _domain(id: str, name: str) -> dict[str, str]:  # noqa: A002
 
 def _refusal(iam: str, response: Response, cause: str) -> Exception:
     """Return what an answer comes to that is not the one that was asked for."""
-    error = ecs.parse_error(response.body) or ecs.ServiceError()
+    error = parse_error(response.body) or ServiceError()
     told = " ".join(filter(None, (str(response.status), error.code, error.message)))
     host = urlsplit(iam).netloc
     if response.status == 429 or response.status >= 500:

@@ -66,6 +66,8 @@ BUSY = Response(429)
 ERROR = Response(500)
 DENIED = Response(401)
 NOWHERE = Response(404)
+NO_API = Response(404, body=b"APIGW.0101")
+TAKEN = Response(202)
 FOUND = Response(200, body=b"there")
 ABSENT = Response(200)
 LOST = TransportError("connection", "reset", sent=True)
@@ -207,14 +209,18 @@ class Switch:
         return Result(Status.FAILED, answer.verdict.reason)
 
     def classify(self, response: Response) -> Verdict:
+        asked = response.headers.get("Retry-After")
+        pause = float(asked) if asked else None
         return {
             204: Verdict(Kind.DONE),
             200: Verdict(Kind.DONE),
             400: Verdict(Kind.REFUSED, "rejected"),
             401: Verdict(Kind.UNAUTHENTICATED, "denied"),
             403: Verdict(Kind.DENIED, "denied"),
-            404: Verdict(Kind.NO_SERVICE, "no_such_api"),
-            429: Verdict(Kind.THROTTLED, "throttled"),
+            202: Verdict(Kind.TRANSIENT, "accepted", maybe_applied=True, maybe_later=True),
+            404: Verdict(Kind.NO_SERVICE, "no_such_api", code=response.body.decode()),
+            429: Verdict(Kind.THROTTLED, "throttled", pause=pause),
+            503: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True, pause=pause),
             500: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True),
         }[response.status]
 

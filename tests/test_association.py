@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from support import PROJECT, fpga, image
 
 from batch.job import RowError
-from batch.model import Answer, Kind, Request, Response, Result, Status, Verdict
+from batch.model import UNREAD, Answer, Kind, Request, Response, Result, Status, Verdict
 from jobs.association import JOBS, Associate, AssociationJob, Disassociate, Pair, Verify
 from jobs.ecs import classify
 from jobs.endpoints import Site
@@ -30,7 +31,8 @@ def answered(
 ) -> Answer:
     body = b"" if document is None else json.dumps(document).encode()
     response = Response(status, headers or {}, body)
-    return Answer(classify(response), response, in_doubt=in_doubt)
+    verdict = classify(response)
+    return Answer(verdict, response, in_doubt, verdict.maybe_later)
 
 
 def refused(status: int, code: str, message: str, *, in_doubt: bool = False) -> Answer:
@@ -132,7 +134,7 @@ def test_associate_finds_an_image_full_when_the_pair_is_not_there() -> None:
     ("reading", "reason"),
     [(lost(), "timeout"), (unsent(), "connection"), (BROKEN, "server_error"), (DENIED, "denied")],
 )
-@pytest.mark.parametrize("written", [MERGED, lost("connection"), BROKEN, ACCEPTED])
+@pytest.mark.parametrize("written", [lost("connection"), BROKEN, ACCEPTED])
 def test_associate_is_unconfirmed_when_the_read_back_fails(
     written: Answer, reading: Answer, reason: str
 ) -> None:
@@ -162,9 +164,8 @@ def test_associate_succeeded_when_an_answer_in_doubt_turns_out_to_be_true(writte
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        (lost(), "timeout"),
-        (lost("connection"), "connection"),
         (BROKEN, "server_error"),
+        (refused(501, "", "not implemented", in_doubt=True), "rejected"),
         (refused(400, "Ecs.0005", RELATION, in_doubt=True), "image_full"),
         (refused(400, "Ecs.9999", "no", in_doubt=True), "rejected"),
         (refused(400, "Ecs.0005", "type [shared] is not private", in_doubt=True), "not_private"),
@@ -195,6 +196,43 @@ def test_associate_reports_a_refusal_without_doubt_and_asks_no_more(written: Ans
     assert len(requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("reading", "http_status", "message"),
+    [
+        (lost(), None, "no answer"),
+        (unsent(), None, "refused"),
+        (BROKEN, 500, "down"),
+        (DENIED, 401, "token expires"),
+        (answered(200, {}), 400, RELATION),
+    ],
+)
+def test_associate_leaves_a_pair_unread_that_is_there_or_finds_no_place(
+    reading: Answer, http_status: int | None, message: str
+) -> None:
+    said, _ = talk(Associate(SITE), MERGED, reading)
+    assert (said.status, said.reason) == (Status.UNCONFIRMED, UNREAD)
+    assert (said.http_status, said.error_message) == (http_status, message)
+
+
+GATEWAY_GAVE_UP = refused(504, "APIG.0203", "backend timeout", in_doubt=True)
+OPEN = {"timeout": lost(), "connection": lost("connection"), "server_error": GATEWAY_GAVE_UP}
+
+
+@pytest.mark.parametrize("reason", OPEN)
+def test_a_write_whose_end_nobody_has_seen_may_still_come(reason: str) -> None:
+    assert result(Associate(SITE), OPEN[reason], nothing()) == ("unconfirmed", reason)
+    assert result(Disassociate(SITE), OPEN[reason], listing(F)) == ("unconfirmed", reason)
+
+
+@pytest.mark.parametrize("last", [BROKEN, MERGED, lost(), refused(400, "Ecs.9999", "no"), MISSING])
+def test_a_write_that_was_taken_for_later_may_still_come_whatever_is_said_afterwards(last: Answer) -> None:
+    later = replace(last, in_doubt=True, maybe_later=True)
+    assert result(Associate(SITE), later, nothing()) == ("unconfirmed", "accepted")
+    assert result(Associate(SITE), later, listing(F)) == ("succeeded", "")
+    assert result(Disassociate(SITE), later, listing(F)) == ("unconfirmed", "accepted")
+    assert result(Disassociate(SITE), later, nothing()) == ("succeeded", "")
+
+
 def test_associate_is_unconfirmed_when_a_202_has_not_come_true_yet() -> None:
     said, _ = talk(Associate(SITE), ACCEPTED, nothing())
     assert said == Result(Status.UNCONFIRMED, "accepted", 202)
@@ -209,7 +247,7 @@ def test_associate_reports_an_fpga_image_that_reading_back_says_does_not_exist(w
 
 def test_associate_reports_no_status_where_no_response_came() -> None:
     said, _ = talk(Associate(SITE), lost(), nothing())
-    assert said == Result(Status.FAILED, "timeout", None, "", "no answer", "")
+    assert said == Result(Status.UNCONFIRMED, "timeout", None, "", "no answer", "")
 
 
 # Disassociate
@@ -280,7 +318,7 @@ def test_disassociate_reports_a_clear_refusal_and_asks_no_more(written: Answer, 
 @pytest.mark.parametrize(
     ("written", "still_there"),
     [
-        (lost(), ("failed", "timeout")),
+        (lost(), ("unconfirmed", "timeout")),
         (BROKEN, ("failed", "server_error")),
         (ACCEPTED, ("unconfirmed", "accepted")),
     ],
@@ -398,7 +436,8 @@ MALFORMED: list[Any] = [
 @pytest.mark.parametrize("document", MALFORMED)
 def test_a_malformed_listing_says_nothing_either_way(document: Any) -> None:
     reading = answered(200, document)
-    for written in (MERGED, lost(), ACCEPTED):
+    assert result(Associate(SITE), MERGED, reading) == ("unconfirmed", "unread")
+    for written in (lost(), ACCEPTED):
         assert result(Associate(SITE), written, reading) == ("unconfirmed", "unreadable_answer")
     for written in (lost(), ACCEPTED):
         assert result(Disassociate(SITE), written, reading) == ("unconfirmed", "unreadable_answer")
@@ -406,7 +445,7 @@ def test_a_malformed_listing_says_nothing_either_way(document: Any) -> None:
 
 
 def test_an_unreadable_listing_leaves_the_writes_own_words_in_the_report() -> None:
-    said, _ = talk(Associate(SITE), MERGED, answered(200, {}))
+    said, _ = talk(Associate(SITE), replace(MERGED, in_doubt=True), answered(200, {}))
     assert said == Result(Status.UNCONFIRMED, "unreadable_answer", 400, "Ecs.0005", RELATION, "write-1")
 
 

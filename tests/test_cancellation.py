@@ -94,7 +94,7 @@ PLACES = {
         still_in_doubt={1, 2, 3},
     ),
     "reading back is in flight": place(
-        lambda: Run(LOST, FOUND, OK, rows=2, takes=3.0, policy=RetryPolicy(max_attempts=1)),
+        lambda: Run(NO, FOUND, OK, rows=2, takes=3.0, in_doubt={1}),
         settled={1: SUCCEEDED},
         in_doubt={1},
     ),
@@ -130,7 +130,13 @@ def test_a_run_that_is_cut_short_leaves_no_task_and_says_what_is_known_of_each_r
     )
     in_doubt = there.still_in_doubt if with_grace else there.in_doubt
     unsettled = {row: outcome.result.status for row, outcome in run.engine.unsettled.items()}
-    assert unsettled == dict.fromkeys(in_doubt, Status.UNCONFIRMED)
+    asked = {int(request.url[1:]) for request in run.script.requests}
+    without_effect = asked - in_doubt - set(run.settled)
+    assert unsettled == {
+        **dict.fromkeys(in_doubt, Status.UNCONFIRMED),
+        **dict.fromkeys(without_effect, Status.PENDING),
+    }
+    assert all(run.engine.unsettled[row].attempts for row in without_effect)
     assert run.results.keys() == run.engine.unsettled.keys() | set(run.settled)
 
     first_writes: dict[int, int] = {}
@@ -150,7 +156,8 @@ def test_a_row_whose_attempts_a_stop_cut_short_is_worth_another_run(reading: Any
 
 
 def test_a_row_whose_attempts_were_used_up_before_the_stop_is_settled_by_its_reading_back() -> None:
-    run = Run(LOST, ABSENT, takes=2.0, policy=RetryPolicy(max_attempts=1)).go(stop_after=1.0)
+    policy = RetryPolicy(max_attempts=1)
+    run = Run(LOST, ABSENT, takes=2.0, policy=policy).go(stop_after=1.0)
     assert run.methods == "POST GET"
     assert run.results == {1: Result(Status.FAILED, "connection")}
     assert run.settled == [1]

@@ -1,6 +1,7 @@
 """The service's error language: bodies of every known shape, and the classification table row by row."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from batch.model import Kind, Response, Verdict
-from jobs.ecs import ACCEPTED, RELATION_OR_LIMIT, ServiceError, classify, parse_error, request_id
+from jobs.ecs import ACCEPTED, RELATION_OR_LIMIT, classify, request_id
+from jobs.error_body import ServiceError, parse_error
 
 TENANT = "tenant [T]"
 RELATION = (
@@ -170,7 +172,6 @@ def test_a_json_body_without_code_or_message_tells_of_no_error(document: Any) ->
         ),
         (b"<p\nclass='a'>one<br/>two\n\n three</p>", "one two three"),
         (b"upstream connect error", "upstream connect error"),
-        (b'{"error":{"code":"Ecs.00', '{"error":{"code":"Ecs.00'),
         (b"1 < 2", "1 < 2"),
         (b"<p>" + b" " * 4_093 + b"past the first 4 KiB", ""),
         (b"<p>" + b" " * 4_090 + b"cut here", "cut"),
@@ -181,6 +182,67 @@ def test_a_body_that_is_not_json_gives_its_title_else_its_text_without_tags(
     body: bytes, message: str
 ) -> None:
     assert parse_error(body) == ServiceError(message=message, is_json=False)
+
+
+IS_CHINESE = '{"error":{"code":"Ecs.0031","message":"\u955c\u50cf doesn\'t exist"}}'.encode("gbk")
+UNREADABLE = {
+    "another encoding": IS_CHINESE,
+    "a lone surrogate": b'{"error":{"code":"Ecs.0031","message":"doesn\'t exist \\ud800"}}',
+    "infinity": b'{"error":{"code":"Ecs.0031","message":"doesn\'t exist","limit":1e400}}',
+    "not a number": b' {"limit":NaN,"error":{"code":"Ecs.0031","message":"doesn\'t exist"}}',
+    "a control character": b'{"error":{"code":"Ecs.0031","message":"doesn\'t exist\n"}}',
+    "a number of 9,000 digits": b'{"code":"Ecs.0031","message":"doesn\'t exist","n":%b}' % (b"9" * 9_000),
+    "cut short": b'{"error":{"code":"Ecs.0031","message":"doesn\'t exist' + b"A" * 65_000,
+    "nested too deeply": b'{"code":"Ecs.0031","message":"doesn\'t exist","a":' + b'{"a":' * 12_000,
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_body_that_is_not_quite_json_still_tells_its_code_and_message(body: bytes) -> None:
+    error = parse_error(body)
+    assert error is not None
+    assert (error.code, error.is_json) == ("Ecs.0031", True)
+    assert "doesn't exist" in error.message
+    assert error.message.isprintable()
+    for status in (400, 404):
+        verdict = classify(Response(status, body=body))
+        assert (verdict.kind, verdict.reason) == (Kind.REFUSED, "not_found")
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, b"Ecs.0023", Kind.DENIED),
+        (404, b"APIG.0101", Kind.NO_SERVICE),
+        (200, b"APIG.0308", Kind.THROTTLED),
+    ],
+)
+def test_a_code_that_concerns_the_whole_run_is_found_in_it_too(
+    status: int, code: bytes, kind: Kind, body: bytes
+) -> None:
+    body = body.replace(b"Ecs.0031", code).replace(b"doesn't exist", b"m")
+    assert classify(Response(status, body=body)).kind is kind
+
+
+@pytest.mark.parametrize("body", [b'{"error":{"code":"Ecs.00', b"{", b'{"a": nothing}', b'{"code": }'])
+def test_what_begins_like_an_object_is_no_proxys_page(body: bytes) -> None:
+    error = parse_error(body)
+    assert error is not None
+    assert error.is_json
+    assert classify(Response(404, body=body)).kind is Kind.REFUSED
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b'"code"', b'"code":', b'"code" ', b'"message":"', b'"message":"\\', b'"message" : ', b'{"message":'],
+)
+def test_no_body_takes_long_to_read(piece: bytes) -> None:
+    body = b"{" + piece * (65_535 // len(piece))
+    began = time.perf_counter()
+    parse_error(body)
+    parse_error(b"{" + piece + b" " * 65_000)
+    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.timeout(5)
@@ -323,7 +385,7 @@ def test_too_many_requests_are_throttled_whatever_the_status(
 
 
 @pytest.mark.parametrize(
-    ("status", "maybe_applied"), [(200, True), (202, True), (400, False), (500, False), (503, False)]
+    ("status", "maybe_applied"), [(200, True), (202, True), (400, False), (500, True), (504, True)]
 )
 @pytest.mark.parametrize(
     "message",
@@ -375,7 +437,7 @@ def test_a_business_rule_is_known_by_its_message_whatever_its_code(
         *((400, code, "rejected") for code in ("APIGW.0106", "APIGW.0602", "APIGW.0607", "APIG.0602")),
         (400, "Ecs.0031", "not_found"),
         (400, "Ecs.0032", "not_active"),
-        *((status, "", "rejected") for status in (400, 405, 406, 409, 413, 414, 415, 494, 501)),
+        *((status, "", "rejected") for status in (400, 405, 406, 409, 413, 414, 415, 494)),
         (400, "Ecs.9999", "rejected"),
         (404, "", "rejected"),
         (404, "Ecs.9999", "rejected"),
@@ -541,6 +603,39 @@ def test_a_failing_service_without_a_readable_body_leaves_the_outcome_unknown(
 def test_no_text_or_code_makes_a_failing_service_a_refusal(status: int, body: bytes) -> None:
     verdict = classify(Response(status, body=body))
     assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (Kind.TRANSIENT, "server_error", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "kind", "reason"),
+    [
+        (500, "APIG.0303", "x", Kind.UNAUTHENTICATED, "denied"),
+        (504, "", "upstream flow over limit, backend timeout", Kind.THROTTLED, "throttled"),
+        (202, "z", "relation already exist", Kind.REFUSED, RELATION_OR_LIMIT),
+        (202, "Ecs.0031", "image not there", Kind.REFUSED, "not_found"),
+        (200, "Ecs.0023", "m", Kind.DENIED, "denied"),
+        (200, "APIG.0101", "m", Kind.NO_SERVICE, "no_such_api"),
+        (501, "", "m", Kind.REFUSED, "rejected"),
+    ],
+)
+def test_a_success_or_a_failure_of_the_service_may_have_been_applied_whatever_it_says(
+    status: int, code: str, message: str, kind: Kind, reason: str
+) -> None:
+    verdict = answer(status, code, message)
+    assert (verdict.kind, verdict.reason, verdict.maybe_applied) == (kind, reason, True)
+    assert verdict.maybe_later is (status == 202)
+
+
+@pytest.mark.parametrize("status", [200, 202, 400, 429, 500, 503, 504])
+@pytest.mark.parametrize("code", ["Common.0024", "Common.1503", "APIG.0308", "APIGW.0308"])
+def test_a_documented_code_of_throttling_says_that_nothing_was_done(status: int, code: str) -> None:
+    verdict = answer(status, code, "m")
+    assert (verdict.kind, verdict.maybe_applied, verdict.maybe_later) == (Kind.THROTTLED, False, False)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", ecs_body("Ecs.9999", "no")])
+def test_only_a_202_may_come_true_later(body: bytes) -> None:
+    later = {status for status in range(200, 600) if classify(Response(status, body=body)).maybe_later}
+    assert later == {202}
 
 
 # Waits that the service asks for

@@ -1,6 +1,8 @@
 """The worker pool, driven with canned answers in virtual time."""
 
 import asyncio
+import math
+from collections.abc import Iterable
 
 import pytest
 from support import (
@@ -11,10 +13,13 @@ from support import (
     FOUND,
     LOST,
     NO,
+    NO_API,
     NOWHERE,
     OK,
+    TAKEN,
     UNSENT,
     Run,
+    Service,
     Switch,
     run_virtually,
     stop_request,
@@ -24,9 +29,10 @@ from batch.engine import MOST_WAITING
 from batch.errors import DeniedError, OutputError, ServiceUnavailableError, StoppedEarlyError
 from batch.halt import FailureLimit, Limits
 from batch.job import Conversation
-from batch.model import Kind, Request, Response, Result, Status
+from batch.model import Answer, Kind, Request, Response, Result, Status
 from batch.pace import Rate
 from batch.retry import RetryPolicy
+from batch.transport import TransportError
 
 
 def test_a_plain_success_is_one_request_and_one_outcome() -> None:
@@ -88,15 +94,74 @@ def test_attempts_are_counted_anew_for_each_request_and_summed_for_the_row() -> 
 
 
 def test_being_throttled_uses_up_no_attempt() -> None:
-    run = Run(*[BUSY] * 20, OK, policy=RetryPolicy(max_attempts=2)).go()
+    run = Run(*[BUSY] * 10, OK, policy=RetryPolicy(max_attempts=2)).go()
     assert run.results == {1: Result(Status.SUCCEEDED)}
 
 
-def test_being_throttled_for_longer_than_the_patience_ends_in_failure() -> None:
-    policy = RetryPolicy(max_attempts=2, patience=300)
-    run = Run(*[BUSY] * 1000, policy=policy, draw=1.0).go()
-    assert run.results == {1: Result(Status.FAILED, "throttled")}
-    assert 300 < run.took < 400
+def succeeded(rows: Iterable[int]) -> dict[int, Result]:
+    return dict.fromkeys(rows, Result(Status.SUCCEEDED))
+
+
+class Throttling(Service):
+    """A service that throttles so many of its rows, the first ones, until a time."""
+
+    def __init__(self, busy: int, until: float = math.inf, pause: float | None = None) -> None:
+        super().__init__()
+        self.busy, self.until, self.pause = busy, until, pause
+
+    def end(self, request: Request) -> tuple[float, Response | TransportError]:
+        if int(request.url[1:]) <= self.busy and self.seconds() < self.until:
+            return 0.01, BUSY if self.pause is None else Response(429, {"Retry-After": str(self.pause)})
+        return super().end(request)
+
+
+def test_a_row_that_alone_is_throttled_for_longer_than_the_patience_fails() -> None:
+    policy = RetryPolicy(max_attempts=2, patience=60)
+    run = Run(service=Throttling(1), rows=9, concurrency=4, policy=policy, draw=1.0).go()
+    assert run.engine.stopped is None
+    assert run.results == {1: Result(Status.FAILED, "throttled")} | succeeded(range(2, 10))
+    assert 60 < run.took < 200
+
+
+@pytest.mark.parametrize("max_attempts", [1, 6])
+@pytest.mark.parametrize("rows", [1, 100])
+def test_when_everything_is_throttled_for_too_long_the_run_stops_and_the_rest_stays_pending(
+    rows: int, max_attempts: int
+) -> None:
+    policy = RetryPolicy(max_attempts=max_attempts, patience=60.0)
+    limits = Limits(max_outage=60.0)
+    run = Run(service=Throttling(rows), rows=rows, concurrency=8, policy=policy, limits=limits).go()
+    assert isinstance(run.engine.stopped, ServiceUnavailableError)
+    assert run.engine.stopped.exit_code == 69
+    assert "throttled" in str(run.engine.stopped)
+    assert 60 < run.took < 100
+    assert run.settled == []
+    assert {outcome.result for outcome in run.engine.unsettled.values()} == {
+        Result(Status.PENDING, "interrupted")
+    }
+
+
+def test_throttling_that_ends_in_time_or_lets_others_through_stops_nothing() -> None:
+    limits = Limits(max_outage=60.0)
+    run = Run(service=Throttling(100, until=50.0), rows=100, concurrency=8, limits=limits).go()
+    assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
+
+
+@pytest.mark.parametrize("max_attempts", [1, 6])
+def test_a_pause_longer_than_all_patience_is_taken_in_full_and_does_not_count(max_attempts: int) -> None:
+    policy = RetryPolicy(max_attempts=max_attempts, patience=60.0)
+    limits = Limits(max_outage=60.0)
+    service = Throttling(9, until=3000.0, pause=3000.0)
+    run = Run(service=service, rows=9, concurrency=4, policy=policy, limits=limits).go()
+    assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
+    assert run.took == pytest.approx(3000, abs=1)
+
+
+def test_a_service_that_asks_for_such_pauses_for_ever_stops_the_run_too() -> None:
+    policy, limits = RetryPolicy(patience=60.0), Limits(max_outage=60.0)
+    run = Run(service=Throttling(9, pause=1e6), rows=9, concurrency=4, policy=policy, limits=limits).go()
+    assert isinstance(run.engine.stopped, ServiceUnavailableError)
+    assert run.took == pytest.approx(7200, abs=1), "an hour, which does not count, and one that does"
 
 
 def test_all_workers_pause_when_one_is_throttled() -> None:
@@ -181,7 +246,59 @@ def test_a_stop_leaves_rows_without_effect_pending() -> None:
     policy = RetryPolicy(first_wait=100)
     run = Run(*[UNSENT] * 100, rows=100, concurrency=4, takes=0.1, policy=policy)
     run.go(stop_after=1.05, error=stop_request())
-    assert run.results == {}
+    assert set(run.results.values()) == {Result(Status.PENDING, "interrupted")}
+    assert run.settled == []
+    assert all(outcome.attempts and outcome.started_at for outcome in run.engine.unsettled.values())
+
+
+@pytest.mark.parametrize("first", [OK, LOST])
+def test_after_a_stop_nobody_waits_for_a_cool_down_that_is_longer_than_the_grace(first: Response) -> None:
+    policy = RetryPolicy(first_wait=100, longest_wait=100)
+    run = Run(first, *[BUSY] * 50, rows=50, concurrency=4, policy=policy, takes=1.0)
+    run.go(stop_after=2.5, error=stop_request())
+    assert run.took == 2.5
+
+
+def test_after_a_stop_nobody_waits_for_a_long_cool_down_that_begins_then() -> None:
+    policy = RetryPolicy(first_wait=100, longest_wait=100)
+    run = Run(LOST, BUSY, rows=2, concurrency=2, rate=Rate(6, 60.0), policy=policy, takes=2.0)
+    run.go(stop_after=11.0, error=stop_request())
+    assert run.results == {
+        1: Result(Status.UNCONFIRMED, "interrupted"),
+        2: Result(Status.PENDING, "interrupted"),
+    }
+    assert run.took == pytest.approx(12, abs=0.1), (
+        "the first waits for its permit until the second is throttled"
+    )
+
+
+def test_a_page_instead_of_an_answer_is_one_rows_failure_once_the_service_has_served_another() -> None:
+    run = Run(OK, NOWHERE, *[OK] * 8, rows=10).go()
+    assert run.engine.stopped is None
+    assert run.results == {2: Result(Status.FAILED, "no_such_api")} | succeeded([1, *range(3, 11)])
+    assert len(run.settled) == 10
+
+
+def test_an_api_that_is_explicitly_not_there_stops_the_run_even_then() -> None:
+    run = Run(OK, NO_API, *[OK] * 8, rows=10).go()
+    assert isinstance(run.engine.stopped, ServiceUnavailableError)
+
+
+@pytest.mark.parametrize("last", [NO, ABSENT, ERROR])
+def test_that_a_write_was_taken_for_later_is_told_with_the_final_answer(last: Response) -> None:
+    told: list[Answer] = []
+
+    class Later(Switch):
+        def conversation(self, item: str) -> Conversation:
+            told.append((yield Request("POST", f"/{item}", b"on", "scope")))
+            told.append((yield Request("GET", f"/{item}", None, "scope")))
+            return Result(Status.UNCONFIRMED, "accepted")
+
+    run = Run(TAKEN, TAKEN, *[last] * 8, ABSENT, policy=RetryPolicy(max_attempts=3))
+    run.engine._job = run.engine.attempts._job = Later()
+    run.go()
+    assert [answer.maybe_later for answer in told] == [True, True]
+    assert all(answer.in_doubt for answer in told)
 
 
 def test_a_stop_reads_back_a_row_in_doubt_while_there_is_time() -> None:
@@ -348,9 +465,10 @@ def test_the_run_stops_when_so_many_rows_have_failed() -> None:
 
 def test_rows_that_are_unconfirmed_count_as_failed() -> None:
     policy = RetryPolicy(max_attempts=1)
-    run = Run(LOST, NO, NO, *[OK] * 50, rows=50, policy=policy, limits=Limits(FailureLimit(2))).go()
+    run = Run(LOST, OK, NO, NO, *[OK] * 50, rows=50, policy=policy, limits=Limits(FailureLimit(2))).go()
     assert isinstance(run.engine.stopped, StoppedEarlyError)
-    assert [run.results[row].status for row in run.settled] == [Status.UNCONFIRMED, Status.FAILED]
+    statuses = [run.results[row].status for row in run.settled]
+    assert statuses == [Status.SUCCEEDED, Status.UNCONFIRMED, Status.FAILED]
 
 
 def test_rows_under_way_end_when_too_many_have_failed() -> None:

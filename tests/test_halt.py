@@ -2,14 +2,22 @@
 
 from collections.abc import Iterable
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.errors import UsageError
-from batch.halt import FailureLimit, Streak, after_failure, parse_failure_limit, probe_pause
+from batch.halt import (
+    FailureLimit,
+    Streak,
+    Throttling,
+    after_failure,
+    after_throttled,
+    parse_failure_limit,
+    probe_pause,
+)
 
 LONGEST_PAUSE = 30.0
 
@@ -133,19 +141,20 @@ def test_a_streak_is_no_outage_before_three_failures_and_two_seconds(
 ) -> None:
     streak = streak_of(happened)
     if len(happened) < 3 or later < 2:
-        assert not streak.is_outage(streak.since + min(later, 1.9 if len(happened) >= 3 else later))
+        now = streak.since + min(later, 1.9 if len(happened) >= 3 else later)
+        assert streak.down_since(now) is None
 
 
 @given(st.integers(3, 200), st.floats(0, 1e6))
 def test_one_row_that_the_service_always_fails_on_is_never_an_outage(times: int, later: float) -> None:
     streak = streak_of((float(n), 7, True) for n in range(times))
-    assert not streak.is_outage(times + later)
+    assert streak.down_since(times + later) is None
 
 
 @given(st.lists(st.sampled_from([7, 8]), min_size=3, max_size=50), st.floats(2, 1e6))
 def test_two_such_rows_are_none_either(rows: list[int], later: float) -> None:
     streak = streak_of((float(n), row, True) for n, row in enumerate(rows))
-    assert not streak.is_outage(len(rows) + later)
+    assert streak.down_since(len(rows) + later) is None
 
 
 @given(st.lists(st.integers(1, 5), min_size=3, max_size=50), st.floats(2, 1e6))
@@ -153,7 +162,18 @@ def test_it_is_an_outage_when_nothing_reaches_the_service_even_for_one_row(
     rows: list[int], later: float
 ) -> None:
     streak = streak_of((0.0, row, False) for row in rows)
-    assert streak.is_outage(later)
+    assert streak.down_since(later) == 0.0
+
+
+@given(st.lists(st.sampled_from([7, 8]), max_size=50), st.integers(3, 9), st.floats(2, 1e6))
+def test_that_it_was_reached_before_does_not_hide_that_nothing_reaches_it_any_more(
+    before: list[int], last: int, later: float
+) -> None:
+    reached = [(float(n), row, True) for n, row in enumerate(before)]
+    died = float(len(before))
+    streak = streak_of([*reached, *[(died, 7, False)] * last])
+    assert streak.down_since(died + later) == died
+    assert streak.down_since(died + 1.9) is None
 
 
 @given(failures)
@@ -162,16 +182,30 @@ def test_three_rows_without_an_answer_are_an_outage_in_whatever_order_they_fail(
 ) -> None:
     streak = streak_of(happened)
     if len({row for _, row, _ in happened}) >= 3:
-        assert streak.is_outage(streak.since + 2.001)
+        assert streak.down_since(streak.since + 2.001) == streak.since
 
 
 @given(failures)
 def test_a_streak_counts_from_its_first_failure_and_keeps_three_rows_at_most(happened: list[Failure]) -> None:
     streak = streak_of(happened)
     assert streak.since == happened[0][0]
-    assert streak.failures == len(happened)
-    assert streak.reached == any(reached for _, _, reached in happened)
+    last = list(takewhile(lambda failure: not failure[2], reversed(happened)))
+    assert streak.unreached == len(last)
+    assert not last or streak.unreached_since == last[-1][0]
     assert len(streak.rows) == min(len({row for _, row, _ in happened}), 3)
+
+
+@given(failures)
+def test_a_streak_is_judged_whenever_time_alone_may_make_it_an_outage(happened: list[Failure]) -> None:
+    streak = streak_of(happened)
+    now = happened[-1][0]
+    judged_at = [now]
+    while (due := streak.next_judgement(judged_at[-1])) is not None:
+        assert judged_at[-1] < due <= now + 2
+        judged_at.append(due)
+    assert len(judged_at) <= 3
+    if streak.down_since(now + 1e9) is not None:
+        assert streak.down_since(judged_at[-1]) is not None
 
 
 @given(failures)
@@ -181,13 +215,27 @@ def test_what_has_become_an_outage_stays_one_unless_a_request_gets_through_for_f
     def grown(streak: Streak, failure: Failure) -> Streak:
         now, row, reached = failure
         longer = after_failure(streak, now, row, reached=reached, probe=True)
-        if streak.is_outage(now) and not reached:
-            assert longer.is_outage(now)
+        if streak.down_since(now) is not None and not reached:
+            assert longer.down_since(now) is not None
         return longer
 
     first, *others = happened
     streak = reduce(grown, others, streak_of([first]))
     assert streak.probes == len(others)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e4), st.floats(0, 300))
+def test_throttling_lasts_from_the_first_throttled_request(began: float, later: float, asked: float) -> None:
+    first = after_throttled(None, began, began + 1, asked, 300.0)
+    assert first.since == began
+    assert after_throttled(first, began + later, began + later + 1, asked, 300.0) == first
+
+
+def test_one_pause_longer_than_the_patience_is_excused_and_no_other() -> None:
+    first = after_throttled(None, 10.0, 11.0, 0.0, 300.0)
+    excused = after_throttled(first, 20.0, 21.0, 1000.0, 300.0)
+    assert excused == Throttling(1021.0, excused=True)
+    assert after_throttled(excused, 1021.0, 1022.0, 1000.0, 300.0) == excused
 
 
 def test_pauses_between_probes_double_from_one_second_to_thirty() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import BUSY, ERROR, FAST, LOST, NO, OK, UNSENT, Run, Service, run_virtually
 
+from batch.engine import GRACE
 from batch.errors import InterruptedRunError, ServiceUnavailableError
 from batch.halt import Limits
 from batch.model import Request, Response, Result, Status
@@ -88,10 +89,77 @@ def test_while_the_service_is_down_one_probe_at_a_time_asks_with_growing_pauses(
     assert 5 <= len(service.probes) <= 13
 
 
+@pytest.mark.parametrize("max_attempts", [1, 6])
+@pytest.mark.parametrize("concurrency", [4, 32])
+@pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
+def test_no_row_uses_up_its_attempts_before_it_is_known_that_the_service_is_down(
+    failing: Response | TransportError, concurrency: int, max_attempts: int
+) -> None:
+    policy = RetryPolicy(max_attempts=max_attempts)
+    service = Observed(0.0, 12.0, failing=failing)
+    run = observed(service, rows=1500, concurrency=concurrency, rate=Rate(100), policy=policy).go()
+    assert all_succeeded(run)
+    assert len(run.settled) == 1500
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_an_outage_is_found_in_time_without_another_failure(rows: int) -> None:
+    policy = RetryPolicy(max_attempts=1)
+    run = observed(Observed(0.0, 12.0, failing=ERROR), rows=rows, concurrency=8, policy=policy).go()
+    assert all_succeeded(run)
+    assert run.took < 20
+
+
+@pytest.mark.parametrize("up_again", [0.5, 1.9])
+def test_failures_that_turn_out_to_be_no_outage_stand_with_no_more_attempts_than_allowed(
+    up_again: float,
+) -> None:
+    policy = RetryPolicy(max_attempts=1)
+    service = Observed(0.0, up_again)
+    run = observed(service, rows=50, concurrency=1, rate=Rate(10), policy=policy).go()
+    assert run.engine.stopped is None
+    failed = [row for row, result in run.results.items() if result.status is Status.FAILED]
+    assert len(failed) == len([time for time in service.times if time - service.times[0] < up_again])
+    assert len(service.requests) == 50, "not one attempt too many"
+    assert len(run.settled) == 50
+
+
+def test_what_few_rows_fail_on_is_known_to_be_no_outage_after_two_seconds() -> None:
+    run = observed(Observed(0.0, failing=ERROR), rows=2, policy=RetryPolicy(max_attempts=1)).go()
+    assert run.engine.stopped is None
+    assert {result.status for result in run.results.values()} == {Status.UNCONFIRMED}
+    assert run.took < 10
+
+
+def test_after_a_last_sign_of_life_a_service_that_nothing_reaches_is_down_even_for_few_rows() -> None:
+    class Dying(Observed):
+        def end(self, request: Request) -> tuple[float, Response | TransportError]:
+            return super().end(request) if self.requests else (0.01, LOST)
+
+    run = observed(Dying(0.005, 60.0), rows=2, concurrency=2).go()
+    assert all_succeeded(run)
+
+
+@pytest.mark.parametrize("rows", [5, 40])
+def test_a_pause_that_a_failing_service_asks_for_does_not_keep_anyone_from_asking_it(rows: int) -> None:
+    service = Observed(0.0, 5.0, failing=Response(503, {"Retry-After": "60"}))
+    limits = Limits(max_outage=30.0)
+    run = observed(service, rows=rows, concurrency=32, rate=Rate(10), limits=limits).go()
+    assert all_succeeded(run)
+    assert run.engine.stopped is None
+    assert run.took < 15
+
+
+def test_rows_that_were_set_aside_before_an_outage_go_on_at_its_end() -> None:
+    policy = RetryPolicy(first_wait=500, longest_wait=500)
+    run = observed(Observed(0.0, 40.0), rows=9, concurrency=3, policy=policy).go()
+    assert all_succeeded(run)
+    assert run.took < 70
+
+
 def test_while_the_service_is_down_its_rate_of_probes_is_that_of_the_pauses_however_many_rows_wait() -> None:
     service = Observed(0.0, 260.0)
-    policy = RetryPolicy(max_attempts=12)  # some are used up before it is known that the service is down
-    run = observed(service, rows=3000, concurrency=64, policy=policy).go()
+    run = observed(service, rows=3000, concurrency=64).go()
     assert all_succeeded(run)
     began = service.times[0]
     while_down = [time - began for time in service.times if 10 < time - began < 260]
@@ -127,9 +195,13 @@ def test_an_outage_that_is_too_long_stops_the_run_in_time(max_outage: float, fai
     assert "refused" in str(run.engine.stopped)
     first_failure, pause = 10.1 + fails_after, 30.0
     assert first_failure + max_outage - 0.2 <= run.took <= first_failure + max_outage + pause + fails_after
-    assert all_succeeded(run)
     assert 95 <= len(run.settled) <= 100
-    assert len(run.results) == len(run.settled), "a row that never got to the service has no outcome"
+    assert {run.results[row].status for row in run.settled} == {Status.SUCCEEDED}
+    unsettled = run.engine.unsettled.values()
+    assert {outcome.result.reason for outcome in unsettled} == {"interrupted"}
+    if fails_after < GRACE:
+        assert {outcome.result.status for outcome in unsettled} == {Status.PENDING}
+    assert all(outcome.attempts for outcome in unsettled)
 
 
 @pytest.mark.parametrize("failing", [LOST, ERROR], ids=["lost", "error"])
@@ -294,7 +366,7 @@ def test_the_outage_of_one_scope_stops_the_run_when_it_is_too_long() -> None:
     run = observed(service, rows=40, thing=lambda n: f"{'ab'[n % 2]}/{n}", concurrency=40).go()
     assert isinstance(run.engine.stopped, ServiceUnavailableError)
     assert len(run.settled) == 20
-    assert all_succeeded(run)
+    assert {run.results[row].status for row in run.settled} == {Status.SUCCEEDED}
 
 
 @pytest.mark.parametrize("rows", [1, 100])
@@ -369,8 +441,21 @@ def test_a_stop_lets_the_row_that_probes_end_within_the_grace() -> None:
     service = Observed(0.0, 8.0, fails_after=1.0, takes=5.0)
     run = observed(service, rows=5, concurrency=1, policy=RetryPolicy(max_attempts=20)).go(stop_after=11.0)
     assert isinstance(run.engine.stopped, InterruptedRunError)
-    assert [result.status for result in run.results.values()] == [Status.SUCCEEDED]
+    assert [run.results[row].status for row in run.settled] == [Status.SUCCEEDED]
     assert run.took <= 21.0
+
+
+@pytest.mark.parametrize(
+    "ends", [[BUSY], [UNSENT] * 4, [BUSY, BUSY, UNSENT]], ids=["throttled", "down", "both"]
+)
+def test_no_wait_of_nothing_is_told_of_where_the_wait_is_that_of_all(
+    ends: list[Response | TransportError], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "batch")
+    Run(*ends, OK, policy=RetryPolicy(first_wait=4.0)).go()
+    told = [record.getMessage() for record in caplog.records]
+    assert told
+    assert not [each for each in told if "throttled: attempt" in each or "next in 0.0 s" in each]
 
 
 def test_the_outage_is_told_of_once_when_it_begins_and_once_when_it_ends(

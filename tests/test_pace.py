@@ -366,7 +366,7 @@ def test_an_answer_does_not_end_a_cool_down() -> None:
     assert in_a_cool_down(check) == pytest.approx(5.0, abs=MILLISECOND)
 
 
-@pytest.mark.parametrize("asked", [0.001, 0.2, 1.0, 60.0, 300.0])
+@pytest.mark.parametrize("asked", [0.1, 0.2, 1.0, 60.0, 3600.0])
 def test_a_pause_that_the_service_asks_for_is_kept(asked: float) -> None:
     async def check(pace: Pace) -> tuple[float, float]:
         return pace.throttled(now(), asked, 0.9), await wait_for_permit(pace)
@@ -384,13 +384,13 @@ def test_a_pause_that_makes_no_sense_is_replaced_by_back_off(asked: float | None
     assert in_a_cool_down(check) == 0.5
 
 
-@pytest.mark.parametrize("asked", [301.0, 1e9, 1e300])
-def test_a_pause_is_never_longer_than_the_patience(asked: float) -> None:
+@pytest.mark.parametrize("asked", [3601.0, 1e9, 1e300])
+def test_a_pause_is_never_longer_than_an_hour(asked: float) -> None:
     async def check(pace: Pace) -> float:
         pace.throttled(now(), asked, 1.0)
         return await wait_for_permit(pace)
 
-    assert in_a_cool_down(check) == pytest.approx(300.0, abs=MILLISECOND)
+    assert in_a_cool_down(check) == pytest.approx(3600.0, abs=MILLISECOND)
 
 
 def test_a_longer_pause_prolongs_a_cool_down_and_a_shorter_one_does_not() -> None:

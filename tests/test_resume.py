@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import PROJECT, SandboxTransport, fpga, image, run_virtually
-from test_truth import FULL_IMAGE, POLICY, SITE, UNSOUND, faults, make_sandbox, rows
+from test_truth import FULL_IMAGE, PATIENT, POLICY, SITE, UNSOUND, faults, make_sandbox, rows
 
 from batch.engine import Engine
 from batch.errors import InterruptedRunError
 from batch.journal import Journal
-from batch.model import Record, Request, Response, Status
+from batch.model import UNREAD, Record, Request, Response, Result, Status
 from batch.pace import Rate
 from batch.report import REPORT_COLUMNS, ReportFormat, open_report, read_summary
 from batch.resume import is_in_doubt, is_open, merged, undoable
@@ -31,6 +31,7 @@ from batch.run import Run, RunEnd, RunSettings
 from batch.source import open_source
 from jobs.association import JOBS, AssociationJob, Disassociate
 from jobs.sandbox import NO_FAULTS, Faults, Sandbox
+from jobs.sandbox.service import Reply
 
 FORMS = list(ReportFormat)
 GRACE = 5.0
@@ -153,6 +154,7 @@ class Project:
                 rate=Rate(1e6),
                 concurrency=concurrency,
                 policy=self.policy,
+                limits=PATIENT,
                 in_place=command == "resume" and report == source,
                 only=frozenset(only),
             )
@@ -285,6 +287,8 @@ def test_open_are_the_rows_that_are_not_through_and_have_a_reason_asked_for(
 @pytest.mark.parametrize("status", Status)
 def test_only_an_unconfirmed_row_is_in_doubt(status: Status) -> None:
     assert is_in_doubt(Record(1, status)) is (status is Status.UNCONFIRMED)
+    assert is_in_doubt(Result(status, "timeout")) is (status is Status.UNCONFIRMED)
+    assert not is_in_doubt(Record(1, status, UNREAD))
 
 
 @given(records)
@@ -510,6 +514,29 @@ def test_an_unconfirmed_row_that_is_found_as_it_should_be_ends_succeeded(project
     assert (second["row"], second["outcome"]) == ("1", "succeeded")
     assert int(second["attempts"]) == int(first["attempts"]) + 2
     assert second["started_at"] == first["started_at"]
+
+
+@pytest.mark.parametrize("status", [500, 403])
+@pytest.mark.parametrize("again", ["resume", "associate"])
+def test_a_pair_that_was_there_and_could_not_be_read_is_unchanged_in_the_end_and_survives_undo(
+    project: Project, monkeypatch: pytest.MonkeyPatch, status: int, again: str
+) -> None:
+    project.sandbox.associations.add(PROJECT, fpga(0), image(0))
+    with monkeypatch.context() as patched:
+        reply = project.sandbox.reply
+        refusal = Reply(status, {})
+        patched.setattr(
+            project.sandbox, "reply", lambda call: refusal if call.method == "GET" else reply(call)
+        )
+        project.start(sound(0))
+    assert project.outcomes() == [("1", "unconfirmed", "unread")]
+    if again == "resume":
+        project.resume()
+    else:
+        project.start(sound(0))
+    assert project.outcomes() == [("1", "unchanged", "")]
+    project.run("undo", project.report, project.folder / "undone.csv")
+    assert (PROJECT, fpga(0), image(0)) in project.now
 
 
 def test_a_row_that_was_in_flight_when_the_run_was_killed_ends_succeeded_not_unchanged(

@@ -286,8 +286,18 @@ async def test_a_compressed_body_is_not_unfolded() -> None:
         assert (await wire.send(*call("GET", peer.url()))).body == bomb
 
 
-async def test_headers_of_14_000_characters_pass_both_ways() -> None:
-    token = "t" * 14_000
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("fields", "length"), [(65, 10), (1, 21_000), (64, 21_000)])
+async def test_headers_without_measure_are_no_answer(method: str, fields: int, length: int) -> None:
+    reply = answer(200, b"", *(f"X-{number}: {'x' * length}" for number in range(fields)))
+    async with Peer(says(reply)) as peer:
+        error = await failure(peer.url(), method=method)
+        assert (error.reason, error.sent) == ("connection", True)
+        assert len(peer.requests) == 1
+
+
+async def test_headers_with_a_token_of_16_384_characters_pass_both_ways() -> None:
+    token = "t" * 16_384
     reply = answer(201, b"", f"X-Subject-Token: {token}")
     async with Peer(says(reply)) as peer, transport() as wire:
         response = await wire.send("POST", peer.url(), {"X-Auth-Token": token}, b"{}")

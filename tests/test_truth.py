@@ -1,16 +1,18 @@
 """Whatever comes in and whatever goes wrong: one outcome a row, and none that the service contradicts."""
 
+import asyncio
 import csv
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import ACCOUNTS, PROJECT, SandboxTransport, fpga, image
+from support import ACCOUNTS, PROJECT, SandboxTransport, fpga, image, run_virtually
 
+from batch.halt import Limits
 from batch.model import Status
 from batch.pace import Rate
 from batch.report import REPORT_COLUMNS
@@ -23,6 +25,8 @@ from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox
 
 SITE = Site(PROJECT, endpoint="http://sandbox")
 POLICY = RetryPolicy(max_attempts=3, first_wait=0.0002, longest_wait=0.001, longest_hint=0.02, patience=0.02)
+
+PATIENT = Limits(max_outage=1e6)  # with all faults at once next to nothing comes through
 
 SHARED_IMAGE, FULL_IMAGE = 7, 8
 FOREIGN_FPGA, MISSING_FPGA = 14, 15
@@ -44,6 +48,14 @@ kinds_of_fault = (
     "silence",
 )
 faults = st.fixed_dictionaries({kind: st.sampled_from([0.0, 0.05, 0.14]) for kind in kinds_of_fault})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _virtual_time() -> Iterator[None]:
+    """Let every run's time pass at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "run", run_virtually)
+        yield
 
 
 def make_sandbox(before: Iterable[tuple[int, int]], chances: dict[str, float], seed: int) -> Sandbox:
@@ -77,6 +89,7 @@ def run_job(
         rate=Rate(1e6),
         concurrency=concurrency,
         policy=POLICY,
+        limits=PATIENT,
     )
     path = str(folder / "pairs.csv")
     with open_source(path, format=None, columns=job.columns, reserved=REPORT_COLUMNS) as source:
