@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support import journal_lines
 
 from batch.errors import InputMissingError, InputUnusableError
 from batch.journal import Identity, Journal, RunState, journal_path, lines, run_state
@@ -54,9 +55,8 @@ def interrupt(report: Path, *outcomes: Outcome, identity: Identity = IDENTITY) -
 
 def leave(report: Path, *entries: Any, header: Any = None) -> None:
     """Leave a journal of these lines."""
-    head = lines.header(IDENTITY) if header is None else orjson.dumps(header) + b"\n"
-    written = [each if isinstance(each, bytes) else orjson.dumps(each) + b"\n" for each in entries]
-    journal_path(report).write_bytes(head + b"".join(written))
+    head = lines.header(IDENTITY) if header is None else orjson.dumps(header)
+    journal_path(report).write_bytes(journal_lines(head, *entries))
 
 
 def state_of(report: Path) -> RunState:
@@ -69,7 +69,7 @@ def test_there_is_no_run_without_a_journal(report: Path) -> None:
     assert run_state(report) is None
 
 
-@pytest.mark.parametrize("content", [b"", b'{"journal": 1, "comm', lines.header(IDENTITY)])
+@pytest.mark.parametrize("content", [b"", b'{"journal":2,"comm', journal_lines(lines.header(IDENTITY))])
 def test_there_is_no_run_before_one_has_taken_its_journal_up(report: Path, content: bytes) -> None:
     journal_path(report).write_bytes(content)
     assert run_state(report) is None
@@ -146,9 +146,16 @@ DAMAGE: dict[str, Any] = {
     "a row beyond the last": lines.outcome(11, DONE),
     "an unknown outcome": lines.outcome(2, DONE).replace(b"succeeded", b"perfect"),
     "no attempts": lines.outcome(2, DONE).replace(b'"attempts":1', b'"attempts":null'),
+    "attempts below none": lines.outcome(2, DONE).replace(b'"attempts":1', b'"attempts":-1'),
+    "attempts that are a truth": lines.outcome(2, DONE).replace(b'"attempts":1', b'"attempts":true'),
+    "a status that is a truth": lines.outcome(2, DONE).replace(b"204", b"true"),
+    "a duration below none": lines.outcome(2, DONE).replace(b'"duration_ms":250', b'"duration_ms":-250'),
+    "a time that is a truth": lines.outcome(2, DONE).replace(b"1700000000.25", b"true"),
     "a time beyond all calendars": lines.outcome(2, DONE).replace(b"1700000000.25", b"1e300"),
     "a number of rows that is none": {**HOLDER, "rows": "many"},
     "no number of rows": {**HOLDER, "rows": None},
+    "rows below none": {**HOLDER, "rows": -1},
+    "a report in its place that was not written": lines.placed(),
     "a process on no host": {"pid": 7, "rows": 10},
 }
 
@@ -223,7 +230,7 @@ def test_a_program_is_told_the_same_as_plain_values(report: Path) -> None:
 
 def test_the_process_that_is_told_is_the_last_one(report: Path) -> None:
     leave(report, HOLDER, lines.sent(1), {**HOLDER, "pid": 8})
-    assert state_of(report).holder == {**HOLDER, "pid": 8}
+    assert state_of(report).holder["pid"] == 8
 
 
 @pytest.mark.parametrize("name", ["command", "job", "input"])

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from batch.errors import InputMissingError, InputUnusableError
 from batch.journal import lines
 from batch.journal.journal import journal_path
 from batch.journal.lock import described, is_held
+from batch.journal.reading import Reading
 from batch.report import recorded
 from batch.summary import Summary, counted
 from batch.text import printable
@@ -74,25 +75,15 @@ def run_state(report: Path) -> RunState | None:
         raise InputMissingError(f"{path}: {error.strerror}") from None
 
 
-def _read(path: Path, file: Any, *, is_running: bool) -> RunState | None:
-    header: dict[str, Any] = {}
-    holder: dict[str, Any] = {}
-    entry: dict[str, Any] | None = None
+def _read(path: Path, file: BinaryIO, *, is_running: bool) -> RunState | None:
     summary = Summary()
-    for number, line in enumerate(file, start=1):
-        entry = lines.parsed(line)
-        if number == 1 and entry is not None and "journal" in entry:
-            header = entry
-            summary.job = printable(str(header.get("job", "")), 40)
-        elif entry is None and not line.endswith(b"\n"):
-            break  # torn, or still being written
-        elif number == 1 or entry is None or not lines.is_sound(entry, holder.get("rows", 0)):
-            raise InputUnusableError(f"{path}, line {number}: not a line of a journal")
-        elif "row" in entry:
+    reading = Reading(path, file, InputUnusableError)
+    for _, entry in reading:
+        if "row" in entry:
             summary.add(recorded(entry["row"], lines.outcome_of(entry)))
-        elif "pid" in entry:
-            holder = entry
-    if not holder or (entry is not None and entry.keys() & _ENDS and not is_running):
+    header, holder = reading.header, reading.holder
+    if not holder or (reading.last.keys() & _ENDS and not reading.is_torn and not is_running):
         return None
-    command, of = (printable(str(header.get(key, ""))) for key in ("command", "input"))
+    summary.job = printable(header["job"], 40)
+    command, of = printable(header["command"]), printable(header["input"])
     return RunState(command, of, holder["rows"], summary, is_running, holder)
