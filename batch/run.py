@@ -148,6 +148,7 @@ class Run:
             journal_path(report),
             self._identity(),
             self.checked.total,
+            to_settle=self.checked.sendable,
             restart=settings.restart,
             supersedes=in_place,
         ) as journal:

@@ -32,6 +32,7 @@ from test_command import (
     write_pairs,
 )
 
+from batch.journal import Identity, Journal, journal_path
 from batch.run import RunEnd
 from batch.summary import Summary
 from jobs.ending import next_command
@@ -298,6 +299,25 @@ def test_a_signal_to_a_resume_leaves_a_whole_report_and_no_journal_and_resume_fi
     assert outcomes(report) == ["succeeded"] * count
     assert sandbox.requests == count
     assert files(tmp_path) == ["out.csv"]
+
+
+def test_a_report_is_not_undone_while_a_newer_one_has_not_come_to_its_place(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    report = tmp_path / "out.csv"
+    write_report(report, "associate", [("succeeded", "")])
+    identity = Identity("associate", "associate", "ab" * 32, sandbox.url, input="pairs.csv")
+    with Journal(journal_path(report), identity, 1) as journal:
+        journal.note_written("cd" * 32, [], stopped=False)
+    told, undone, resumed = at_once(
+        partial(command, *args, service=sandbox.url)
+        for args in (("report", "out.csv"), ("undo", "out.csv"), ("resume", "out.csv", "--report", "new.csv"))
+    )
+    assert (told.exit_code, undone.exit_code, resumed.exit_code) == (0, 65, 65)
+    assert "interrupted" in told.stdout
+    for refused in undone, resumed:
+        assert "out.csv is not complete: associate of pairs.csv: 0 of 1 row; interrupted" in refused.stderr
+    assert sandbox.requests == 0
 
 
 def kill_a_resume(start: Start, sandbox: WatchedSandbox, tmp_path: Path) -> int:

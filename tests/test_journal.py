@@ -806,9 +806,9 @@ def test_another_runs_journal_is_kept_where_nothing_holds_what_it_says(path: Pat
 @pytest.mark.parametrize(
     "after",
     [
-        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10), lines.outcome(7, DONE)],
-        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10), lines.sent(7)],
-        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10)],
+        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10), lines.outcome(7, DONE)],
+        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10), lines.sent(7)],
+        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10)],
     ],
     ids=["an outcome", "a row begun", "a holder"],
 )
@@ -868,7 +868,7 @@ def test_a_run_has_ended_when_its_command_finds_the_very_report_that_it_wrote(
 def test_a_line_torn_after_a_written_report_is_cut_off_for_the_same_run(path: Path) -> None:
     write_whole(path, in_doubt=[2, 3])
     whole = path.read_bytes()
-    extend(path, lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10))
+    extend(path, lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10))
     with Journal(path, IDENTITY, 10, supersedes=True) as journal:
         assert (journal.ended, journal.in_doubt, journal.outcome(4)) == (False, {2, 3}, numbered(4))
     kept, holder = path.read_bytes()[: len(whole)], path.read_bytes()[len(whole) :]

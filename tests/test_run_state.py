@@ -1,6 +1,7 @@
 """Whoever looks on is told how far a run is, whatever state its journal is in."""
 
 import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from batch.model import Outcome, Result, Status
 IDENTITY = Identity("resume", "associate", "ab" * 32, "https://ecs.example.com", input="pairs.csv")
 DONE = Outcome(Result(Status.SUCCEEDED, "", 204), 1, 1_700_000_000.25, 1_700_000_000.5, 250)
 FULL = Outcome(Result(Status.FAILED, "image_full", 400), 2, 1_700_000_001.0, 1_700_000_003.5, 2500)
-HOLDER = {"pid": 7, "host": "a-host", "since": "2026-01-01T00:00:00+00:00", "rows": 10}
+HOLDER = {"pid": 7, "host": "a-host", "since": "2026-01-01T00:00:00+00:00", "rows": 10, "to_settle": 9}
 HOSTILE = "\x1b[31m\u202e\n"
 
 
@@ -91,11 +92,37 @@ def test_a_run_that_was_killed_is_told_as_interrupted(report: Path) -> None:
     assert (state.is_running, state.summary.rows) == (False, 1)
 
 
-def test_a_run_whose_report_is_written_is_over_once_it_lets_go_of_the_journal(report: Path) -> None:
+def test_a_run_whose_report_is_in_its_place_is_over_once_it_lets_go_of_the_journal(report: Path) -> None:
+    report.write_bytes(b"new")
     with under_way(report, DONE) as journal:
-        journal.note_written("cd" * 32, [], stopped=True)
+        journal.note_written(hashlib.sha256(b"new").hexdigest(), [], stopped=True)
         assert state_of(report).is_running
     assert run_state(report) is None
+    with journal_path(report).open("ab") as file:
+        file.write(journal_lines(lines.placed(), after=journal_path(report).read_bytes()))
+    report.write_bytes(b"changed by hand: from here on it is the user's")
+    assert run_state(report) is None
+
+
+@pytest.mark.parametrize("there", [None, b"old"])
+def test_a_run_whose_report_has_not_come_to_its_place_is_told_as_interrupted(
+    report: Path, there: bytes | None
+) -> None:
+    if there:
+        report.write_bytes(there)
+    with under_way(report, DONE) as journal:
+        journal.note_written(hashlib.sha256(b"new").hexdigest(), [], stopped=False)
+    state = state_of(report)
+    assert not state.is_running
+    assert state.as_text().endswith("the same command goes on")
+
+
+def test_the_rows_that_are_told_are_those_that_the_run_is_to_settle(report: Path) -> None:
+    with Journal(journal_path(report), IDENTITY, 10, to_settle=4):
+        pass
+    state = state_of(report)
+    assert (state.rows, state.to_settle) == (10, 4)
+    assert "0 of 4 rows" in state.as_text()
 
 
 def test_a_run_that_was_taken_up_again_after_its_report_was_written_is_told_as_interrupted(
@@ -155,6 +182,7 @@ DAMAGE: dict[str, Any] = {
     "a number of rows that is none": {**HOLDER, "rows": "many"},
     "no number of rows": {**HOLDER, "rows": None},
     "rows below none": {**HOLDER, "rows": -1},
+    "no number of rows to settle": {**HOLDER, "to_settle": None},
     "a report in its place that was not written": lines.placed(),
     "a process on no host": {"pid": 7, "rows": 10},
 }
@@ -182,6 +210,12 @@ def test_a_first_line_that_names_no_run_is_damage(report: Path, header: Any) -> 
         run_state(report)
 
 
+def test_a_foreign_file_of_one_line_is_damage_like_any_other(report: Path) -> None:
+    journal_path(report).write_bytes(b"\x7fELF\x02\x01")
+    with pytest.raises(InputUnusableError, match="journal, line 1: not a line of this run's journal"):
+        run_state(report)
+
+
 def test_a_journal_that_cannot_be_read_is_missing(report: Path) -> None:
     journal_path(report).mkdir()
     with pytest.raises(InputMissingError, match=r"pairs\.report\.csv\.journal: Is a directory"):
@@ -198,7 +232,11 @@ def test_a_person_is_told_the_rows_done_the_state_and_the_process(report: Path) 
 
 
 def test_a_person_is_told_how_an_interrupted_run_goes_on(report: Path) -> None:
-    leave(report, {**HOLDER, "rows": 1_000_000}, *[lines.outcome(row, DONE) for row in range(1, 1201)])
+    leave(
+        report,
+        {**HOLDER, "rows": 2_000_000, "to_settle": 1_000_000},
+        *[lines.outcome(row, DONE) for row in range(1, 1201)],
+    )
     assert state_of(report).as_text() == (
         "resume of pairs.csv: 1,200 of 1,000,000 rows; interrupted: process 7 on a-host, "
         "since 2026-01-01T00:00:00+00:00; the same command goes on"
@@ -212,6 +250,7 @@ def test_a_program_is_told_the_same_as_plain_values(report: Path) -> None:
         "command": "resume",
         "input": "pairs.csv",
         "rows": 10,
+        "to_settle": 9,
         "pid": 7,
         "host": "a-host",
         "since": "2026-01-01T00:00:00+00:00",
@@ -221,6 +260,7 @@ def test_a_program_is_told_the_same_as_plain_values(report: Path) -> None:
         told = state_of(report).as_json()
     assert told == {
         **expected,
+        "to_settle": 10,
         "state": "running",
         "pid": os.getpid(),
         "host": socket.gethostname(),

@@ -36,6 +36,7 @@ class Journal(Appender):
         path: the file; created if it is not there, continued if it is.
         identity: of this run.
         rows: rows of the input.
+        to_settle: those that are to be brought to their outcome; None for all.
         restart: whether to discard what an earlier run left there.
         supersedes: whether to discard another run's journal once its report has come to its place.
 
@@ -52,7 +53,14 @@ class Journal(Appender):
     """
 
     def __init__(
-        self, path: Path, identity: Identity, rows: int, *, restart: bool = False, supersedes: bool = False
+        self,
+        path: Path,
+        identity: Identity,
+        rows: int,
+        *,
+        to_settle: int | None = None,
+        restart: bool = False,
+        supersedes: bool = False,
     ) -> None:
         super().__init__(path, open_locked(path))
         self.in_doubt: set[int] = set()
@@ -64,7 +72,7 @@ class Journal(Appender):
                 os.ftruncate(self._file, 0)
             if not self.ended:
                 self._load(identity)
-                self._begin(identity)
+                self._begin(identity, rows if to_settle is None else to_settle)
         except BaseException:
             os.close(self._file)
             raise
@@ -200,9 +208,9 @@ class Journal(Appender):
         self.ended = not end["stopped"] and not lines.difference(same_but_input, identity)
         return not self.ended
 
-    def _begin(self, identity: Identity) -> None:
+    def _begin(self, identity: Identity, to_settle: int) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = lines.holder(os.getpid(), socket.gethostname(), since, self._rows)
+        holder = lines.holder(os.getpid(), socket.gethostname(), since, self._rows, to_settle)
         self._put(*([] if self._end else [lines.header(identity)]), holder)
 
 

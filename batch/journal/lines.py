@@ -76,9 +76,9 @@ def header(identity: Identity) -> bytes:
     return orjson.dumps({"journal": FORM, **asdict(identity)})
 
 
-def holder(pid: int, host: str, since: str, rows: int) -> bytes:
-    """Return the entry of a process that takes up a journal of so many rows."""
-    return orjson.dumps({"pid": pid, "host": host, "since": since, "rows": rows})
+def holder(pid: int, host: str, since: str, rows: int, to_settle: int) -> bytes:
+    """Return the entry of a process that takes up a run of so many rows, so many of them to be settled."""
+    return orjson.dumps({"pid": pid, "host": host, "since": since, "rows": rows, "to_settle": to_settle})
 
 
 def sent(row: int) -> bytes:
@@ -184,6 +184,7 @@ def is_holder(entry: dict[str, Any]) -> bool:
         and isinstance(entry.get("host"), str)
         and isinstance(entry.get("since"), str)
         and _is_count(entry.get("rows"))
+        and _is_count(entry.get("to_settle"))
     )
 
 
