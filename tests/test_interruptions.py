@@ -308,7 +308,7 @@ def test_a_report_is_not_undone_while_a_newer_one_has_not_come_to_its_place(
     write_report(report, "associate", [("succeeded", "")])
     identity = Identity("associate", "associate", "ab" * 32, sandbox.url, input="pairs.csv")
     with Journal(journal_path(report), identity, 1) as journal:
-        journal.note_written("cd" * 32, [], stopped=False)
+        journal.note_written("cd" * 32, stopped=False)
     told, undone, resumed = at_once(
         partial(command, *args, service=sandbox.url)
         for args in (("report", "out.csv"), ("undo", "out.csv"), ("resume", "out.csv", "--report", "new.csv"))

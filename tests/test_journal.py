@@ -679,6 +679,9 @@ def test_a_file_that_may_not_grow_keeps_every_line_that_fitted(path: Path) -> No
     assert all(outcome.attempts == row for row, outcome in kept.items())
 
 
+UNSEEN = Outcome(Result(Status.UNCONFIRMED, "interrupted"))
+CUT = Outcome(Result(Status.FAILED, "server_error", 500), 3, 1_700_000_000.0, 1_700_000_002.0, 2000)
+
 REPORT = "cd" * 32
 NEXT = replace(IDENTITY, command="resume", sha256=REPORT)
 """The run that takes up the report which the run of `IDENTITY` has written."""
@@ -704,7 +707,8 @@ def write_whole(path: Path, *, identity: Identity = IDENTITY, in_doubt: Sequence
     async def running() -> None:
         with Journal(path, identity, 10) as journal:
             await settle(journal, 4)
-            journal.note_written(REPORT, in_doubt, stopped=False)
+            journal.in_doubt |= set(in_doubt)
+            journal.note_written(REPORT, stopped=False)
 
     run_virtually(running())
 
@@ -774,17 +778,57 @@ async def test_the_doubts_of_a_written_report_replace_those_before(path: Path) -
         for row in (1, 2, 3):
             journal.begin(row)
         await settle(journal, 4)
-        journal.note_written(REPORT, {8, 2}, stopped=True)
+        journal.leave({2: UNSEEN, 8: UNSEEN, 3: CUT})
+        journal.note_written(REPORT, stopped=True)
     assert doubts(path) == {2, 8}
     with Journal(path, IDENTITY, 10) as journal:
         journal.begin(5)
         await settle(journal, 2)
-        journal.note_written(REPORT, (), stopped=True)
+        journal.leave({8: CUT})
+        journal.note_written(REPORT, stopped=True)
         assert journal.outcome(2) == numbered(2)
     with Journal(path, IDENTITY, 10) as journal:
         journal.begin(6)
     assert doubts(path) == {6}
     assert recorded(path) == {2: numbered(2), 4: numbered(4)}
+
+
+async def test_what_a_stop_has_cut_short_is_continued_with_its_attempts_and_its_first_start(
+    path: Path,
+) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.leave({2: CUT, 5: CUT})
+        journal.note_written(REPORT, stopped=True)
+    with Journal(path, IDENTITY, 10) as journal:
+        assert (journal.unsettled, journal.settled) == ({2: CUT, 5: CUT}, 0)
+        journal.begin(2)
+        later = replace(DONE, started_at=1_700_000_060.0, finished_at=1_700_000_061.0, duration_ms=1000)
+        journal.append(2, later)
+        await journal.flush()
+        whole = replace(later, attempts=4, started_at=CUT.started_at, duration_ms=61_000)
+        assert journal.outcome(2) == whole
+        journal.leave({5: replace(UNSEEN, attempts=1)})
+        journal.note_written(REPORT, stopped=True)
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.outcome(2) == whole
+        assert journal.unsettled == {5: replace(CUT, result=UNSEEN.result, attempts=4)}
+        assert journal.in_doubt == {5}
+
+
+def test_a_row_cut_short_that_was_sent_again_before_a_kill_is_in_doubt_and_keeps_its_attempts(
+    path: Path,
+) -> None:
+    async def killed() -> None:
+        with Journal(path, IDENTITY, 10) as journal:
+            journal.begin(2)
+
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.leave({2: CUT})
+        journal.note_written(REPORT, stopped=True)
+    run_virtually(killed())
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.unsettled == {2: replace(CUT, result=UNSEEN.result)}
+        assert journal.in_doubt == {2}
 
 
 def test_another_runs_journal_is_discarded_once_its_report_holds_everything(path: Path) -> None:
@@ -833,7 +877,7 @@ def test_another_runs_journal_without_a_report_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("first", [b"", b"my notes\n", b"{}\n"], ids=["nothing", "a text", "no header"])
 def test_what_is_no_runs_journal_is_refused_whatever_its_last_line_says(path: Path, first: bytes) -> None:
-    path.write_bytes(first + journal_lines(lines.written(REPORT, [], stopped=True)))
+    path.write_bytes(first + journal_lines(lines.written(REPORT, [], {}, stopped=True)))
     before = path.read_bytes()
     with pytest.raises(OutputError, match=r"line 1.*--restart"):
         Journal(path, NEXT, 10, supersedes=True)
@@ -1071,7 +1115,8 @@ def take(path: Path, course: Sequence[tuple[str, Any]]) -> None:
                         await journal.flush()
                     case "written", rows:
                         await journal.flush()
-                        journal.note_written(REPORT, rows, stopped=True)
+                        journal.leave(dict.fromkeys(rows, UNSEEN))
+                        journal.note_written(REPORT, stopped=True)
                         return
 
     run_virtually(until_killed())

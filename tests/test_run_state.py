@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_is_told_as_interrupted(report: Path) -> None:
 def test_a_run_whose_report_is_in_its_place_is_over_once_it_lets_go_of_the_journal(report: Path) -> None:
     report.write_bytes(b"new")
     with under_way(report, DONE) as journal:
-        journal.note_written(hashlib.sha256(b"new").hexdigest(), [], stopped=True)
+        journal.note_written(hashlib.sha256(b"new").hexdigest(), stopped=True)
         assert state_of(report).is_running
     assert run_state(report) is None
     with journal_path(report).open("ab") as file:
@@ -111,7 +111,7 @@ def test_a_run_whose_report_has_not_come_to_its_place_is_told_as_interrupted(
     if there:
         report.write_bytes(there)
     with under_way(report, DONE) as journal:
-        journal.note_written(hashlib.sha256(b"new").hexdigest(), [], stopped=False)
+        journal.note_written(hashlib.sha256(b"new").hexdigest(), stopped=False)
     state = state_of(report)
     assert not state.is_running
     assert state.as_text().endswith("the same command goes on")
@@ -129,7 +129,7 @@ def test_a_run_that_was_taken_up_again_after_its_report_was_written_is_told_as_i
     report: Path,
 ) -> None:
     with under_way(report, DONE) as journal:
-        journal.note_written("cd" * 32, [], stopped=True)
+        journal.note_written("cd" * 32, stopped=True)
     interrupt(report)
     state = state_of(report)
     assert (state.is_running, state.summary.rows) == (False, 1)
@@ -167,7 +167,9 @@ DAMAGE: dict[str, Any] = {
     "no text": b"\x00\xff\n",
     "nothing": {},
     "no row begun": {"sent": 0},
-    "no digest": {"written": 1, "in_doubt": []},
+    "no digest": {"written": 1, "stopped": True, "in_doubt": [], "unsettled": []},
+    "nothing of what is not settled": {"written": "", "stopped": True, "in_doubt": []},
+    "no outcome that is not settled": {"written": "", "stopped": True, "in_doubt": [], "unsettled": [{}]},
     "half an outcome": {"row": 2, "outcome": "succeeded"},
     "a row below the first": lines.outcome(0, DONE),
     "a row beyond the last": lines.outcome(11, DONE),

@@ -4,7 +4,8 @@ import os
 import socket
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -18,12 +19,14 @@ from batch.journal.appending import Appender
 from batch.journal.lines import Identity
 from batch.journal.lock import open_locked
 from batch.journal.reading import Reading
-from batch.model import Outcome
+from batch.model import Outcome, Result, Status
+from batch.resume import continued
 from batch.summary import counted
 from batch.text import printable
 
 _READ_AHEAD = 1024
 _NONE = -1
+_CUT_SHORT = Result(Status.UNCONFIRMED, "interrupted")
 
 
 class Journal(Appender):
@@ -43,6 +46,7 @@ class Journal(Appender):
     Attributes:
         settled: rows that have been brought to their outcome, by an earlier run or this one.
         in_doubt: rows that an earlier run may have sent without seeing an answer.
+        unsettled: outcomes of rows that a stop cut short, by row: true so far, and to be continued.
         ended: whether this very run had come to its end, and only its journal was left.
 
     Raises:
@@ -64,6 +68,7 @@ class Journal(Appender):
     ) -> None:
         super().__init__(path, open_locked(path))
         self.in_doubt: set[int] = set()
+        self.unsettled: dict[int, Outcome] = {}
         self.ended = False
         self._rows = rows
         self._offsets = array("q", [_NONE]) * rows
@@ -101,7 +106,8 @@ class Journal(Appender):
 
     def append(self, row: int, outcome: Outcome) -> None:
         """Take an outcome; it is on disk within 250 ms. For use inside the event loop."""
-        self._offsets[row - 1] = self._take(lines.outcome(row, outcome))
+        whole = continued(self.unsettled.pop(row, None), outcome)
+        self._offsets[row - 1] = self._take(lines.outcome(row, whole))
         self.settled += 1
 
     def outcome(self, row: int) -> Outcome | None:
@@ -114,19 +120,28 @@ class Journal(Appender):
             line += more
         return lines.outcome_of(orjson.loads(line[: line.index(b"\n")]))
 
-    def note_written(self, sha256: str, in_doubt: Iterable[int], *, stopped: bool) -> None:
+    def leave(self, unsettled: Mapping[int, Outcome]) -> None:
+        """Take the outcomes of rows that a stop has cut short; of the others begun here all is known."""
+        for row, outcome in unsettled.items():
+            self.unsettled[row] = continued(self.unsettled.get(row), outcome)
+            if outcome.result.status is Status.UNCONFIRMED:
+                self.in_doubt.add(row)
+            else:
+                self.in_doubt.discard(row)
+
+    def note_written(self, sha256: str, *, stopped: bool) -> None:
         """Note that a report of all this is whole, before it goes to its place. To be called after `flush`.
 
         Args:
             sha256: of the report.
-            in_doubt: the rows that may have been sent without an answer; of the others that is known.
             stopped: whether the run stopped before its end.
 
         Raises:
             OutputError: the disk takes no more.
 
         """
-        self._put(lines.written(sha256, sorted(in_doubt), stopped=stopped))
+        in_doubt = sorted(row for row in self.in_doubt if row not in self)
+        self._put(lines.written(sha256, in_doubt, self.unsettled, stopped=stopped))
 
     def note_placed(self) -> None:
         """Note that the report has come to its place: from here on it is the user's.
@@ -175,10 +190,15 @@ class Journal(Appender):
         if "row" in entry:
             self._offsets[entry["row"] - 1] = offset
             self.in_doubt.discard(entry["row"])
+            self.unsettled.pop(entry["row"], None)
         elif "sent" in entry:
-            self.in_doubt.add(entry["sent"])
+            row = entry["sent"]
+            self.in_doubt.add(row)
+            if row in self.unsettled:
+                self.unsettled[row] = replace(self.unsettled[row], result=_CUT_SHORT)
         elif "written" in entry:
             self.in_doubt = set(entry["in_doubt"])
+            self.unsettled = {each["row"]: lines.outcome_of(each) for each in entry["unsettled"]}
 
     def _check(self, header: dict[str, Any], identity: Identity) -> None:
         if what := lines.difference(header, identity):

@@ -12,7 +12,7 @@ changed, left out, repeated or moved shows.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -86,16 +86,18 @@ def sent(row: int) -> bytes:
     return b'{"sent":%d}' % row
 
 
-def written(sha256: str, in_doubt: list[int], *, stopped: bool) -> bytes:
+def written(sha256: str, in_doubt: list[int], unsettled: Mapping[int, Outcome], *, stopped: bool) -> bytes:
     """Return the entry that says that the report is whole.
 
     Args:
         sha256: of the report.
         in_doubt: rows that may have been sent and were not answered.
+        unsettled: outcomes of rows that a stop cut short.
         stopped: whether the run stopped before its end.
 
     """
-    return orjson.dumps({"written": sha256, "stopped": stopped, "in_doubt": in_doubt})
+    told = [_told(row, outcome) for row, outcome in unsettled.items()]
+    return orjson.dumps({"written": sha256, "stopped": stopped, "in_doubt": in_doubt, "unsettled": told})
 
 
 def placed() -> bytes:
@@ -105,22 +107,7 @@ def placed() -> bytes:
 
 def outcome(row: int, outcome: Outcome) -> bytes:
     """Return the entry of a row's outcome."""
-    result = outcome.result
-    return orjson.dumps(
-        {
-            "row": row,
-            "outcome": result.status,
-            "reason": result.reason,
-            "http_status": result.http_status,
-            "error_code": result.error_code,
-            "error_message": result.error_message,
-            "request_id": result.request_id,
-            "attempts": outcome.attempts,
-            "started_at": outcome.started_at,
-            "finished_at": outcome.finished_at,
-            "duration_ms": outcome.duration_ms,
-        }
-    )
+    return orjson.dumps(_told(row, outcome))
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
@@ -168,12 +155,14 @@ def is_sound(entry: dict[str, Any], rows: int, after: dict[str, Any]) -> bool:
         return _is_outcome(entry, rows)
     if "sent" in entry:
         return _is_row(entry["sent"], rows)
-    doubts = entry.get("in_doubt")
+    doubts, unsettled = entry.get("in_doubt"), entry.get("unsettled")
     return (
         isinstance(entry.get("written"), str)
         and isinstance(entry.get("stopped"), bool)
         and isinstance(doubts, list)
         and all(_is_row(row, rows) for row in doubts)
+        and isinstance(unsettled, list)
+        and all(isinstance(each, dict) and _is_outcome(each, rows) for each in unsettled)
     )
 
 
@@ -226,9 +215,26 @@ def _only(reasons: Sequence[str]) -> str:
     return f"--only {printable(','.join(reasons))}" if reasons else "no --only"
 
 
+def _told(row: int, outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "row": row,
+        "outcome": result.status,
+        "reason": result.reason,
+        "http_status": result.http_status,
+        "error_code": result.error_code,
+        "error_message": result.error_message,
+        "request_id": result.request_id,
+        "attempts": outcome.attempts,
+        "started_at": outcome.started_at,
+        "finished_at": outcome.finished_at,
+        "duration_ms": outcome.duration_ms,
+    }
+
+
 def _is_outcome(entry: dict[str, Any], rows: int) -> bool:
     return (
-        _is_row(entry["row"], rows)
+        _is_row(entry.get("row"), rows)
         and entry.keys() >= _FIELDS
         and isinstance(entry["outcome"], str)
         and entry["outcome"] in _STATUSES
