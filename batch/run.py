@@ -16,7 +16,7 @@ from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
 from batch.pace import Rate
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
-from batch.report import ReportWriter, check_writable, read_summary, recorded
+from batch.report import ReportWriter, check_writable, read_summary, recorded, remove_report
 from batch.resume import is_in_doubt, is_open, merged
 from batch.retry import RetryPolicy
 from batch.source import Input
@@ -174,10 +174,13 @@ class Run:
                         f"{error}; what was done is kept in {journal.path}: put the input back as it was and "
                         "run the same command again"
                     ) from error
+                except OutputError as error:
+                    raise OutputError(
+                        f"{error}; what was done is kept in {journal.path}: when there is room and nothing "
+                        "in the way, run the same command again, and it goes on from there"
+                    ) from error
             if not stopped or in_place:
                 journal.remove()
-            else:
-                journal.note_placed()
         return RunEnd(summary, stopped, report, settings.failures if summary.not_through else None)
 
     def _identity(self) -> Identity:
@@ -252,9 +255,11 @@ class Run:
                 failures.finish()
                 failures.commit()
             elif self.settings.failures:
-                self.settings.failures.unlink(missing_ok=True)
+                remove_report(self.settings.failures)
             journal.note_written(sha256, stopped=stopped)
             report.commit()
+            if stopped and not self.settings.in_place:
+                journal.note_placed()
         return summary
 
     def _record(self, row: Row, outcome: Outcome | None, journal: Journal) -> Record:

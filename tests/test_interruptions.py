@@ -627,13 +627,47 @@ def test_a_disk_with_room_for_the_journal_and_not_for_the_report_keeps_every_out
     args = ("associate", "pairs.csv", "--report", "disk/out.csv")
     ended = command(*args, service=sandbox.url)
     assert ended.exit_code == 74
-    assert "disk/out.csv: cannot be written: No space left on device" in ended.stderr
+    assert "disk/out.csv: cannot be written: No space left on device; what was done is kept" in ended.stderr
+    assert "in disk/out.csv.journal: when there is room" in ended.stderr
+    assert "run the same command again" in ended.stderr
     assert sandbox.requests == count
     assert files(report.parent) == ["out.csv.journal"]
     disk("size=4m")
     assert command(*args, service=sandbox.url).exit_code == 0
     assert sandbox.requests == count, "nothing is sent again"
     assert outcomes(report) == ["succeeded"] * count
+
+
+def test_a_failures_file_that_cannot_be_removed_is_told_and_the_same_command_goes_on(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    sandbox.faults = Faults(latency=0.5)
+    args = ("associate", "pairs.csv", "--failures", "left.csv")
+    process = start(*args, service=sandbox.url)
+    sandbox.await_request()
+    (tmp_path / "left.csv" / "in the way").mkdir(parents=True)
+    exit_code, said = end_of(process)
+    assert exit_code == 74
+    assert "left.csv: cannot be removed: Is a directory; what was done is kept" in said
+    assert "run the same command again" in said
+    assert files(tmp_path) == ["left.csv", "pairs.csv", "pairs.report.csv.journal"]
+
+    shutil.rmtree(tmp_path / "left.csv")
+    assert command(*args, service=sandbox.url) == SILENCE
+    assert sandbox.requests == 1
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+def test_a_report_whose_journal_would_have_too_long_a_name_is_told_before_anything_is_sent(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    report = "x" * 246 + ".csv"
+    ended = command("associate", "pairs.csv", "--report", report, service=sandbox.url)
+    assert ended.exit_code == 74
+    assert f"{report}.journal: cannot be written: File name too long; nothing was sent" in ended.stderr
+    assert (sandbox.requests, files(tmp_path)) == (0, ["pairs.csv"])
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(
@@ -644,5 +678,5 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(
     write = "associate", "pairs.csv", "--report"
     ended = command(*write, "disk/out.csv", service=sandbox.url)
     assert ended.exit_code == 74
-    assert "disk/out.csv: cannot be written: Read-only file system" in ended.stderr
+    assert "disk/out.csv: cannot be written: Read-only file system; nothing was sent" in ended.stderr
     assert sandbox.requests == 0

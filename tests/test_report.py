@@ -30,6 +30,7 @@ from batch.report import (
     open_report,
     read_summary,
     recorded,
+    remove_report,
     report_format,
     timestamp,
 )
@@ -435,6 +436,76 @@ def test_a_file_in_the_folders_place_is_found_before_the_run(path: Path) -> None
     path.write_text("a file")
     with pytest.raises(OutputError, match="Not a directory"):
         check_writable(path / path.name)
+
+
+def names_of(length: int) -> list[str]:
+    """Return names of so many bytes."""
+    return [
+        "x" * (length - 4) + ".csv",
+        "\N{SNOWMAN}" * ((length - 4) // 3) + "y" * ((length - 4) % 3) + ".csv",
+    ]
+
+
+@pytest.mark.parametrize("name", names_of(255), ids=["letters", "bytes"])
+@pytest.mark.parametrize("mark", ["", "out.csv"])
+def test_a_name_that_is_just_allowed_can_be_written(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    for _ in range(2):
+        check_writable(path)
+        with ReportWriter(path, JOB, ["note"], mark=mark) as writer:
+            writer.write(["x"], recorded(1, DONE))
+            assert len(os.listdir(tmp_path)) - path.exists() == 1
+            finish_and_commit(writer)
+        assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", names_of(256), ids=["letters", "bytes"])
+def test_a_name_that_is_too_long_is_found_before_the_run(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="File name too long; nothing was sent"):
+        check_writable(tmp_path / name)
+
+
+def run_or_skip(*command: str | Path) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    if done.returncode:
+        pytest.skip(f"not possible here: {done.stderr.strip()}")
+
+
+def test_a_file_that_is_mounted_cannot_be_replaced_and_that_is_found_before_the_run(path: Path) -> None:
+    path.write_text("old")
+    run_or_skip("mount", "--bind", path, path)
+    try:
+        with pytest.raises(OutputError, match="Device or resource busy; nothing was sent"):
+            check_writable(path)
+        with pytest.raises(OutputError, match="cannot be removed: Device or resource busy"):
+            remove_report(path)
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert path.read_text() == "old"
+    check_writable(path)
+
+
+def test_a_file_that_may_not_be_changed_cannot_be_replaced_and_that_is_found_before_the_run(
+    path: Path,
+) -> None:
+    path.write_text("old")
+    run_or_skip("chattr", "+i", path)
+    try:
+        with pytest.raises(OutputError, match="Operation not permitted; nothing was sent"):
+            check_writable(path)
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "nowhere"])
+def test_a_link_to_elsewhere_can_be_replaced(path: Path, target: str) -> None:
+    path.symlink_to(target)
+    check_writable(path)
+    assert path.is_symlink()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

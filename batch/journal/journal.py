@@ -78,6 +78,9 @@ class Journal(Appender):
             if not self.ended:
                 self._load(identity)
                 self._begin(identity, rows if to_settle is None else to_settle)
+        except OSError as error:
+            os.close(self._file)
+            raise OutputError(f"{path}: cannot be continued: {error.strerror}; nothing was sent") from error
         except BaseException:
             os.close(self._file)
             raise
@@ -163,7 +166,10 @@ class Journal(Appender):
             self.path.unlink(missing_ok=True)
             sync_folder(self.path)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be removed: {error.strerror}") from error
+            raise OutputError(
+                f"{self.path}: cannot be removed: {error.strerror}; the report is whole and in its place, "
+                "and the same command removes the journal when that is possible"
+            ) from error
 
     def _load(self, identity: Identity) -> None:
         """Read what is there, and cut off a torn last line."""
@@ -231,7 +237,10 @@ class Journal(Appender):
     def _begin(self, identity: Identity, to_settle: int) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = lines.holder(os.getpid(), socket.gethostname(), since, self._rows, to_settle)
-        self._put(*([] if self._end else [lines.header(identity)]), holder)
+        try:
+            self._put(*([] if self._end else [lines.header(identity)]), holder)
+        except OutputError as error:
+            raise OutputError(f"{error}; nothing was sent") from error
 
 
 def journal_path(report: Path) -> Path:
