@@ -751,6 +751,24 @@ def test_rows_are_numbered_by_place_and_called_by_their_label(path: Path) -> Non
     assert [(row.number, row.label, list(row.values)) for row in rows] == [(1, 7, ["x"]), (2, 3, ["y"])]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("width", [2, 5, 13, 20])
+def test_rows_of_empty_cells_that_a_spreadsheet_leaves_are_blank_lines(
+    tmp_path: Path, delimiter: str, width: int
+) -> None:
+    path = save(tmp_path / "r.csv", two_rows(), delimiter=delimiter, lineterminator="\n")
+    whole = read_rows(path)
+    header, first, second = path.read_text().splitlines()
+    empty = delimiter * (width - 1)
+    path.write_text(f"{header}\n{empty}\n{first}\n{empty}\n{empty}\n{second}\n{empty}\n{empty}\n")
+    columns, rows = read_rows(path)
+    assert (columns, [row._replace(line=line) for row, line in zip(rows, (2, 3), strict=True)]) == whole
+    assert [row.line for row in rows] == [3, 6]
+    assert read_summary(str(path)).rows == 2
+    path.write_text(f"{header}\n{first}\n{second}\n{empty} ")
+    assert "line 4: not a row of a report" in refusal(path)
+
+
 def test_rows_that_are_not_selected_do_not_count(path: Path) -> None:
     put(path, ["note"], [([str(label)], recorded(label, DONE if label % 2 else NO)) for label in range(1, 7)])
     with open_report(
