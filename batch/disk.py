@@ -43,7 +43,7 @@ def check_replaceable(path: Path) -> None:
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         path.rmdir()  # of a file it says so only when nothing else forbids that it goes
-    if os.path.lexists(path) and _mount(path) != _mount(path.parent):
+    if os.path.lexists(path) and _mount(path) != _mount(path.parent.resolve()):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
@@ -54,11 +54,11 @@ def _mount(path: Path) -> str:
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         told = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-    except FileNotFoundError:
+    except OSError:
         return ""
     finally:
         os.close(descriptor)
-    return told.partition("mnt_id:")[2].split()[0]
+    return told.partition("mnt_id:")[2].partition("\n")[0]
 
 
 def write_all(descriptor: int, data: bytes) -> None:

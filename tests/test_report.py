@@ -488,6 +488,19 @@ def test_a_file_that_is_mounted_cannot_be_replaced_and_that_is_found_before_the_
     check_writable(path)
 
 
+def test_a_report_in_a_folder_that_is_a_link_to_a_mount_can_be_replaced(tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    run_or_skip("mount", "-t", "tmpfs", "tmpfs", disk)
+    try:
+        link.symlink_to(disk)
+        (link / "r.csv").write_text("old")
+        check_writable(link / "r.csv")
+        check_writable(disk / "r.csv")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_a_file_that_may_not_be_changed_cannot_be_replaced_and_that_is_found_before_the_run(
     path: Path,
 ) -> None:
