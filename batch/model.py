@@ -44,7 +44,8 @@ class Record(NamedTuple):
         error_code: the service's own.
         error_message: the service's own, or what is wrong with the row.
         request_id: of the last answer.
-        attempts: requests sent for it, in all runs.
+        attempts: requests sent for it, in all runs that saw an end of it; what a killed one tried without an
+            outcome does not count.
         started_at: first attempt, RFC 3339, or None if nothing was sent.
         finished_at: end of the last attempt, likewise.
         duration_ms: from the first attempt to the result.

@@ -1,9 +1,10 @@
 """Pure: what an earlier report leaves to do, and how its outcomes and new ones become one."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 
-from batch.model import UNREAD, Record, Result, Status
+from batch.model import UNREAD, Outcome, Record, Result, Status
 
 
 def is_open(record: Record, only: Collection[str] = ()) -> bool:
@@ -40,6 +41,22 @@ def merged(earlier: Record | None, new: Record) -> Record:
     measured = (earlier.duration_ms or 0) + (new.duration_ms or 0)
     between = _milliseconds(started_at, finished_at) if new.attempts else 0
     return new._replace(
+        attempts=earlier.attempts + new.attempts,
+        started_at=started_at,
+        finished_at=finished_at,
+        duration_ms=max(measured, between),
+    )
+
+
+def continued(earlier: Outcome | None, new: Outcome) -> Outcome:
+    """Return the outcome of a row that a stop cut short and the same run took up again; see `merged`."""
+    if earlier is None or not earlier.attempts:
+        return new
+    started_at, finished_at = earlier.started_at or new.started_at, new.finished_at or earlier.finished_at
+    measured = (earlier.duration_ms or 0) + (new.duration_ms or 0)
+    between = round(((finished_at or 0) - (started_at or 0)) * 1000) if new.attempts else 0
+    return replace(
+        new,
         attempts=earlier.attempts + new.attempts,
         started_at=started_at,
         finished_at=finished_at,

@@ -16,7 +16,7 @@ from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
 from batch.pace import Rate
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
-from batch.report import ReportWriter, check_writable, read_summary, recorded
+from batch.report import ReportWriter, check_writable, read_summary, recorded, remove_report
 from batch.resume import is_in_doubt, is_open, merged
 from batch.retry import RetryPolicy
 from batch.source import Input
@@ -148,6 +148,7 @@ class Run:
             journal_path(report),
             self._identity(),
             self.checked.total,
+            to_settle=self.checked.sendable,
             restart=settings.restart,
             supersedes=in_place,
         ) as journal:
@@ -159,7 +160,7 @@ class Run:
             elif in_place and not settings.failures and self.checked.kept.rows == self.checked.total:
                 summary = self.checked.kept  # nothing to send, and nothing to write that is not there
             else:
-                stopped, unsettled = asyncio.run(self._send(journal, connect, watch))
+                stopped = asyncio.run(self._send(journal, connect, watch))
                 if isinstance(stopped, OutputError):
                     raise stopped
                 if isinstance(stopped, InterruptedRunError) and stopped.at_once:
@@ -167,16 +168,19 @@ class Run:
                 if journal.settled == self.checked.sendable:
                     stopped = None  # nothing was left to be stopped
                 try:
-                    summary = self._write_reports(journal, unsettled, stopped=stopped is not None)
+                    summary = self._write_reports(journal, stopped=stopped is not None)
                 except InputUnusableError as error:
                     raise InputUnusableError(
                         f"{error}; what was done is kept in {journal.path}: put the input back as it was and "
                         "run the same command again"
                     ) from error
+                except OutputError as error:
+                    raise OutputError(
+                        f"{error}; what was done is kept in {journal.path}: when there is room and nothing "
+                        "in the way, run the same command again, and it goes on from there"
+                    ) from error
             if not stopped or in_place:
                 journal.remove()
-            else:
-                journal.note_placed()
         return RunEnd(summary, stopped, report, settings.failures if summary.not_through else None)
 
     def _identity(self) -> Identity:
@@ -191,9 +195,7 @@ class Run:
             settings.program,
         )
 
-    async def _send(
-        self, journal: Journal, connect: Connect, watch: Watch
-    ) -> tuple[BatchError | None, dict[int, Outcome]]:
+    async def _send(self, journal: Journal, connect: Connect, watch: Watch) -> BatchError | None:
         settings = self.settings
         in_doubt = journal.in_doubt.copy()
         async with connect() as transport:
@@ -212,9 +214,9 @@ class Run:
             with watch(engine, self.checked.sendable - journal.settled):
                 await engine.run(self._to_send(journal, in_doubt))
                 await journal.flush()
+        journal.leave(engine.unsettled)
         # Whatever else stopped the run, without its outcomes on disk no report can be written.
-        stopped = _not_kept(journal, journal.failure) if journal.failure else engine.stopped
-        return stopped, engine.unsettled
+        return _not_kept(journal, journal.failure) if journal.failure else engine.stopped
 
     def _to_send(self, journal: Journal, in_doubt: set[int]) -> Iterator[Row]:
         marks = self.checked.marks
@@ -227,7 +229,7 @@ class Run:
                 left -= 1
                 yield row
 
-    def _write_reports(self, journal: Journal, unsettled: dict[int, Outcome], *, stopped: bool) -> Summary:
+    def _write_reports(self, journal: Journal, *, stopped: bool) -> Summary:
         columns, name = self.source.columns, self.job.name
         summary = Summary(name)
         with ExitStack() as files:
@@ -239,7 +241,8 @@ class Run:
                 writer = ReportWriter(self.settings.failures, name, columns, mark=place.name)
                 failures = files.enter_context(writer)
             for row in self.source.rows():
-                record = self._record(row, journal.outcome(row.number) or unsettled.get(row.number), journal)
+                outcome = journal.outcome(row.number) or journal.unsettled.get(row.number)
+                record = self._record(row, outcome, journal)
                 # The cells of a row of the wrong width may stand under the wrong names: a later run that
                 # reads them from here must not take them for a sound row.
                 values = () if row.problem else row.values
@@ -252,9 +255,11 @@ class Run:
                 failures.finish()
                 failures.commit()
             elif self.settings.failures:
-                self.settings.failures.unlink(missing_ok=True)
-            journal.note_written(sha256, _in_doubt(journal, unsettled), stopped=stopped)
+                remove_report(self.settings.failures)
+            journal.note_written(sha256, stopped=stopped)
             report.commit()
+            if stopped and not self.settings.in_place:
+                journal.note_placed()
         return summary
 
     def _record(self, row: Row, outcome: Outcome | None, journal: Journal) -> Record:
@@ -272,16 +277,6 @@ class Run:
         if row.number in journal.in_doubt:
             return merged(earlier, Record(label, Status.UNCONFIRMED, "interrupted"))
         return earlier or Record(label, Status.PENDING, "not_sent")
-
-
-def _in_doubt(journal: Journal, unsettled: dict[int, Outcome]) -> Iterator[int]:
-    """Yield the rows that may have been sent without an answer, whatever is known of the others."""
-    for row, outcome in unsettled.items():
-        if is_in_doubt(outcome.result):
-            yield row
-    for row in journal.in_doubt:
-        if row not in journal and row not in unsettled:
-            yield row
 
 
 def _not_kept(journal: Journal, error: OSError) -> OutputError:

@@ -5,10 +5,13 @@ import selectors
 from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import Any, TypeVar
 
+import orjson
+
 from batch.engine import Engine
 from batch.errors import BatchError, InterruptedRunError
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Conversation
+from batch.journal.lines import sealed
 from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
 from batch.pace import Rate
 from batch.retry import RetryPolicy
@@ -16,6 +19,8 @@ from batch.transport import TransportError
 from jobs.sandbox import Accounts, Call, Sandbox, Withheld
 
 T = TypeVar("T")
+
+Entry = bytes | dict[str, Any]
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 TOKEN = "a-token"
@@ -29,6 +34,24 @@ def fpga(number: int) -> str:
 
 def image(number: int) -> str:
     return f"ec500000-0000-4000-8000-{number:012x}"
+
+
+def journal_lines(*entries: Entry, after: bytes = b"") -> bytes:
+    """Return the lines of a journal that hold these entries; what is a line already stays as it is.
+
+    Args:
+        entries: what they hold.
+        after: the journal before them.
+
+    """
+    text = b""
+    crc = int(after.rpartition(b'"crc":')[2].rstrip(b"}\n") or 0)
+    for entry in entries:
+        line = entry if isinstance(entry, bytes) else orjson.dumps(entry)
+        if not line.endswith(b"\n"):
+            line, crc = sealed(line, crc)
+        text += line
+    return text
 
 
 class _JumpingSelector(selectors.SelectSelector):

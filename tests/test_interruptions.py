@@ -32,6 +32,7 @@ from test_command import (
     write_pairs,
 )
 
+from batch.journal import Identity, Journal, journal_path
 from batch.run import RunEnd
 from batch.summary import Summary
 from jobs.ending import next_command
@@ -298,6 +299,25 @@ def test_a_signal_to_a_resume_leaves_a_whole_report_and_no_journal_and_resume_fi
     assert outcomes(report) == ["succeeded"] * count
     assert sandbox.requests == count
     assert files(tmp_path) == ["out.csv"]
+
+
+def test_a_report_is_not_undone_while_a_newer_one_has_not_come_to_its_place(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    report = tmp_path / "out.csv"
+    write_report(report, "associate", [("succeeded", "")])
+    identity = Identity("associate", "associate", "ab" * 32, sandbox.url, input="pairs.csv")
+    with Journal(journal_path(report), identity, 1) as journal:
+        journal.note_written("cd" * 32, stopped=False)
+    told, undone, resumed = at_once(
+        partial(command, *args, service=sandbox.url)
+        for args in (("report", "out.csv"), ("undo", "out.csv"), ("resume", "out.csv", "--report", "new.csv"))
+    )
+    assert (told.exit_code, undone.exit_code, resumed.exit_code) == (0, 65, 65)
+    assert "interrupted" in told.stdout
+    for refused in undone, resumed:
+        assert "out.csv is not complete: associate of pairs.csv: 0 of 1 row; interrupted" in refused.stderr
+    assert sandbox.requests == 0
 
 
 def kill_a_resume(start: Start, sandbox: WatchedSandbox, tmp_path: Path) -> int:
@@ -607,13 +627,47 @@ def test_a_disk_with_room_for_the_journal_and_not_for_the_report_keeps_every_out
     args = ("associate", "pairs.csv", "--report", "disk/out.csv")
     ended = command(*args, service=sandbox.url)
     assert ended.exit_code == 74
-    assert "disk/out.csv: cannot be written: No space left on device" in ended.stderr
+    assert "disk/out.csv: cannot be written: No space left on device; what was done is kept" in ended.stderr
+    assert "in disk/out.csv.journal: when there is room" in ended.stderr
+    assert "run the same command again" in ended.stderr
     assert sandbox.requests == count
     assert files(report.parent) == ["out.csv.journal"]
     disk("size=4m")
     assert command(*args, service=sandbox.url).exit_code == 0
     assert sandbox.requests == count, "nothing is sent again"
     assert outcomes(report) == ["succeeded"] * count
+
+
+def test_a_failures_file_that_cannot_be_removed_is_told_and_the_same_command_goes_on(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    sandbox.faults = Faults(latency=0.5)
+    args = ("associate", "pairs.csv", "--failures", "left.csv")
+    process = start(*args, service=sandbox.url)
+    sandbox.await_request()
+    (tmp_path / "left.csv" / "in the way").mkdir(parents=True)
+    exit_code, said = end_of(process)
+    assert exit_code == 74
+    assert "left.csv: cannot be removed: Is a directory; what was done is kept" in said
+    assert "run the same command again" in said
+    assert files(tmp_path) == ["left.csv", "pairs.csv", "pairs.report.csv.journal"]
+
+    shutil.rmtree(tmp_path / "left.csv")
+    assert command(*args, service=sandbox.url) == SILENCE
+    assert sandbox.requests == 1
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+
+def test_a_report_whose_journal_would_have_too_long_a_name_is_told_before_anything_is_sent(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    report = "x" * 246 + ".csv"
+    ended = command("associate", "pairs.csv", "--report", report, service=sandbox.url)
+    assert ended.exit_code == 74
+    assert f"{report}.journal: cannot be written: File name too long; nothing was sent" in ended.stderr
+    assert (sandbox.requests, files(tmp_path)) == (0, ["pairs.csv"])
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(
@@ -624,5 +678,5 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(
     write = "associate", "pairs.csv", "--report"
     ended = command(*write, "disk/out.csv", service=sandbox.url)
     assert ended.exit_code == 74
-    assert "disk/out.csv: cannot be written: Read-only file system" in ended.stderr
+    assert "disk/out.csv: cannot be written: Read-only file system; nothing was sent" in ended.stderr
     assert sandbox.requests == 0

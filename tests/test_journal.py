@@ -21,11 +21,11 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import run_virtually
+from support import journal_lines, run_virtually
 
 from batch.disk import sync_folder
 from batch.errors import BusyError, InputUnusableError, OutputError
-from batch.journal import Identity, Journal, lines, lock
+from batch.journal import Identity, Journal, lines, lock, run_state
 from batch.model import Outcome, Result, Status
 from batch.text import printable
 
@@ -248,7 +248,7 @@ def test_a_journal_that_is_refused_is_not_locked_and_not_changed(path: Path) -> 
         (replace(IDENTITY, command="resume"), "command was 'associate' and is 'resume' now"),
         (
             replace(IDENTITY, only=("throttled", "timeout")),
-            r"only was \[\] and is \['throttled', 'timeout'\] now",
+            "it was run with no --only and is run with --only throttled,timeout now",
         ),
     ],
     ids=["job", "input", "target", "command", "only"],
@@ -262,6 +262,70 @@ def test_another_runs_journal_is_refused_and_the_message_names_the_way_out(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("whole", range(2, 7))
+def test_a_line_that_is_left_out_repeated_or_moved_is_refused_with_its_number(path: Path, whole: int) -> None:
+    """Of a journal with so many lines; the last ones may be missing, as if they had never been written."""
+    record(path, {row: numbered(row) for row in range(1, 10)})
+    sound = path.read_bytes().splitlines(keepends=True)
+    for place in range(whole - 1):
+        left_out = sound[:place] + sound[place + 1 : whole]
+        repeated = sound[: place + 1] + sound[place:whole]
+        moved = [*sound[:place], sound[place + 1], sound[place], *sound[place + 2 : whole]]
+        for damaged, number in (left_out, place + 1), (repeated, place + 2), (moved, place + 1):
+            path.write_bytes(b"".join(damaged))
+            with pytest.raises(OutputError, match=rf"journal, line {number}: .*--restart"):
+                Journal(path, IDENTITY, 10)
+            assert path.read_bytes() == b"".join(damaged)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"row":2', b'"row":3'),
+        (b'"attempts":2', b'"attempts":7'),
+        (b'"outcome":"succeeded"', b'"outcome":"unchanged"'),
+        (b'"row":2', b'"row": 2'),
+        (b'"since":"2', b'"since":"1'),
+        (b'"command":"associate"', b'"command":"verify"'),
+        (b"\n", b"\r\n"),
+        (b'"crc":', b'"crc":1'),
+        (b'"crc":', b'"CRC":'),
+    ],
+)
+def test_a_line_that_was_changed_is_refused_with_its_number(path: Path, before: bytes, after: bytes) -> None:
+    record(path, {row: numbered(row) for row in (4, 2, 9)})
+    sound = path.read_bytes().splitlines(keepends=True)
+    for place, line in enumerate(sound):
+        if before in line:
+            damaged = b"".join([*sound[:place], line.replace(before, after), *sound[place + 1 :]])
+            path.write_bytes(damaged)
+            with pytest.raises(OutputError, match=rf"journal, line {place + 1}: .*--restart"):
+                Journal(path, IDENTITY, 10)
+            with pytest.raises(OutputError, match=rf"journal, line {place + 1}: .*--restart"):
+                Journal(path, NEXT, 10, supersedes=True)
+            with pytest.raises(InputUnusableError, match=rf"journal, line {place + 1}: .*--restart"):
+                run_state(path.with_suffix(""))
+            assert path.read_bytes() == damaged
+
+
+def test_a_journal_of_an_older_form_is_refused_with_the_way_out(path: Path) -> None:
+    path.write_bytes(b'{"journal":1,"command":"associate","program":"fpga-batch 0.0.9"}\n{"pid":1}\n')
+    said = "form 1, begun by fpga-batch 0.0.9, .*end that run with the version that began it, or .*--restart"
+    before = path.read_bytes()
+    for supersedes in False, True:
+        with pytest.raises(InputUnusableError, match=said):
+            Journal(path, IDENTITY, 10, supersedes=supersedes)
+    with pytest.raises(InputUnusableError, match=said):
+        run_state(path.with_suffix(""))
+    assert path.read_bytes() == before
+
+
+def test_a_journal_of_another_number_of_rows_is_refused(path: Path) -> None:
+    record(path, {4: DONE})
+    with pytest.raises(InputUnusableError, match=r"a run of 10 rows, and the input has 9 now.*--restart"):
+        Journal(path, IDENTITY, 9)
+
+
 @pytest.mark.parametrize(
     "header", [b"{}", b'{"job": "associate"}', b'{"row": 1}', b'{"pid": 1, "host": "h"}']
 )
@@ -272,7 +336,7 @@ def test_a_journal_whose_header_names_no_run_is_refused(path: Path, header: byte
 
 
 @pytest.mark.parametrize(
-    "line",
+    "entry",
     [
         b"7",
         b"[]",
@@ -287,9 +351,10 @@ def test_a_journal_whose_header_names_no_run_is_refused(path: Path, header: byte
         b"garbage",
     ],
 )
-def test_a_line_that_no_run_wrote_is_refused_with_its_number(path: Path, line: bytes) -> None:
+def test_a_line_that_no_run_wrote_is_refused_with_its_number(path: Path, entry: bytes) -> None:
     record(path, {4: DONE})
-    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes().splitlines(keepends=True)[-1])
+    before = path.read_bytes()
+    path.write_bytes(before + journal_lines(entry, lines.sent(3), after=before))
     with pytest.raises(OutputError, match=r"line 4.*--restart"):
         Journal(path, IDENTITY, 10)
 
@@ -343,7 +408,7 @@ def test_a_disk_that_is_full_at_the_start_is_an_output_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "write", no_space)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left on device; nothing was sent"):
         Journal(path, IDENTITY, 10)
     monkeypatch.undo()
     assert recorded(path) == {}
@@ -550,7 +615,7 @@ def test_a_full_disk_is_told_once_and_nothing_follows_the_torn_line(
             journal.append(31, DONE)
             await journal.flush()
 
-    record(path, {})
+    record(path, {}, rows=100)
     start = path.stat().st_size
     asyncio.run(running())
     second_holder = len(path.read_bytes()[start:].split(b"\n")[0]) + 1
@@ -614,6 +679,9 @@ def test_a_file_that_may_not_grow_keeps_every_line_that_fitted(path: Path) -> No
     assert all(outcome.attempts == row for row, outcome in kept.items())
 
 
+UNSEEN = Outcome(Result(Status.UNCONFIRMED, "interrupted"))
+CUT = Outcome(Result(Status.FAILED, "server_error", 500), 3, 1_700_000_000.0, 1_700_000_002.0, 2000)
+
 REPORT = "cd" * 32
 NEXT = replace(IDENTITY, command="resume", sha256=REPORT)
 """The run that takes up the report which the run of `IDENTITY` has written."""
@@ -639,7 +707,8 @@ def write_whole(path: Path, *, identity: Identity = IDENTITY, in_doubt: Sequence
     async def running() -> None:
         with Journal(path, identity, 10) as journal:
             await settle(journal, 4)
-            journal.note_written(REPORT, in_doubt, stopped=False)
+            journal.in_doubt |= set(in_doubt)
+            journal.note_written(REPORT, stopped=False)
 
     run_virtually(running())
 
@@ -657,7 +726,7 @@ async def test_a_row_that_is_begun_stands_in_the_file_before_anything_can_be_sen
     with Journal(path, IDENTITY, 10) as journal:
         before = content(path)
         journal.begin(3)
-        assert content(path) == before + b'{"sent":3}\n'
+        assert content(path) == before + journal_lines({"sent": 3}, after=before)
 
 
 async def test_a_row_that_is_begun_takes_what_was_gathered_before_it_along(path: Path) -> None:
@@ -665,7 +734,8 @@ async def test_a_row_that_is_begun_takes_what_was_gathered_before_it_along(path:
         journal.append(1, DONE)
         assert outcome_lines(path) == []
         journal.begin(2)
-        assert content(path).endswith(b'}\n{"sent":2}\n')
+        *_, outcome, sent = content(path).splitlines()
+        assert (orjson.loads(outcome)["row"], orjson.loads(sent)["sent"]) == (1, 2)
         assert journal.outcome(1) == DONE
 
 
@@ -708,16 +778,57 @@ async def test_the_doubts_of_a_written_report_replace_those_before(path: Path) -
         for row in (1, 2, 3):
             journal.begin(row)
         await settle(journal, 4)
-        journal.note_written(REPORT, {8, 2}, stopped=True)
+        journal.leave({2: UNSEEN, 8: UNSEEN, 3: CUT})
+        journal.note_written(REPORT, stopped=True)
     assert doubts(path) == {2, 8}
     with Journal(path, IDENTITY, 10) as journal:
         journal.begin(5)
         await settle(journal, 2)
-        journal.note_written(REPORT, (), stopped=True)
+        journal.leave({8: CUT})
+        journal.note_written(REPORT, stopped=True)
         assert journal.outcome(2) == numbered(2)
+    with Journal(path, IDENTITY, 10) as journal:
         journal.begin(6)
     assert doubts(path) == {6}
     assert recorded(path) == {2: numbered(2), 4: numbered(4)}
+
+
+async def test_what_a_stop_has_cut_short_is_continued_with_its_attempts_and_its_first_start(
+    path: Path,
+) -> None:
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.leave({2: CUT, 5: CUT})
+        journal.note_written(REPORT, stopped=True)
+    with Journal(path, IDENTITY, 10) as journal:
+        assert (journal.unsettled, journal.settled) == ({2: CUT, 5: CUT}, 0)
+        journal.begin(2)
+        later = replace(DONE, started_at=1_700_000_060.0, finished_at=1_700_000_061.0, duration_ms=1000)
+        journal.append(2, later)
+        await journal.flush()
+        whole = replace(later, attempts=4, started_at=CUT.started_at, duration_ms=61_000)
+        assert journal.outcome(2) == whole
+        journal.leave({5: replace(UNSEEN, attempts=1)})
+        journal.note_written(REPORT, stopped=True)
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.outcome(2) == whole
+        assert journal.unsettled == {5: replace(CUT, result=UNSEEN.result, attempts=4)}
+        assert journal.in_doubt == {5}
+
+
+def test_a_row_cut_short_that_was_sent_again_before_a_kill_is_in_doubt_and_keeps_its_attempts(
+    path: Path,
+) -> None:
+    async def killed() -> None:
+        with Journal(path, IDENTITY, 10) as journal:
+            journal.begin(2)
+
+    with Journal(path, IDENTITY, 10) as journal:
+        journal.leave({2: CUT})
+        journal.note_written(REPORT, stopped=True)
+    run_virtually(killed())
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.unsettled == {2: replace(CUT, result=UNSEEN.result)}
+        assert journal.in_doubt == {2}
 
 
 def test_another_runs_journal_is_discarded_once_its_report_holds_everything(path: Path) -> None:
@@ -739,17 +850,18 @@ def test_another_runs_journal_is_kept_where_nothing_holds_what_it_says(path: Pat
 @pytest.mark.parametrize(
     "after",
     [
-        lines.outcome(7, DONE),
-        lines.sent(7),
-        lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10),
-        lines.outcome(7, DONE)[:-1],
-        b"{",
+        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10), lines.outcome(7, DONE)],
+        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10), lines.sent(7)],
+        [lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10)],
     ],
-    ids=["an outcome", "a row begun", "a holder", "a torn outcome", "a torn line"],
+    ids=["an outcome", "a row begun", "a holder"],
 )
-def test_another_runs_journal_with_anything_after_its_report_is_refused(path: Path, after: bytes) -> None:
+@pytest.mark.parametrize("torn", [False, True])
+def test_another_runs_journal_with_anything_after_its_report_is_refused(
+    path: Path, after: list[bytes], *, torn: bool
+) -> None:
     write_whole(path)
-    extend(path, after)
+    extend(path, journal_lines(*after, after=content(path))[: -1 if torn else None])
     before = path.read_bytes()
     with pytest.raises(InputUnusableError, match=r"interrupted associate.*--restart"):
         Journal(path, NEXT, 10, supersedes=True)
@@ -765,7 +877,7 @@ def test_another_runs_journal_without_a_report_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("first", [b"", b"my notes\n", b"{}\n"], ids=["nothing", "a text", "no header"])
 def test_what_is_no_runs_journal_is_refused_whatever_its_last_line_says(path: Path, first: bytes) -> None:
-    path.write_bytes(first + lines.written(REPORT, [], stopped=True))
+    path.write_bytes(first + journal_lines(lines.written(REPORT, [], {}, stopped=True)))
     before = path.read_bytes()
     with pytest.raises(OutputError, match=r"line 1.*--restart"):
         Journal(path, NEXT, 10, supersedes=True)
@@ -800,7 +912,7 @@ def test_a_run_has_ended_when_its_command_finds_the_very_report_that_it_wrote(
 def test_a_line_torn_after_a_written_report_is_cut_off_for_the_same_run(path: Path) -> None:
     write_whole(path, in_doubt=[2, 3])
     whole = path.read_bytes()
-    extend(path, lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10)[:-1])
+    extend(path, lines.holder(1, "h", "2026-01-01T00:00:00+00:00", 10, 10))
     with Journal(path, IDENTITY, 10, supersedes=True) as journal:
         assert (journal.ended, journal.in_doubt, journal.outcome(4)) == (False, {2, 3}, numbered(4))
     kept, holder = path.read_bytes()[: len(whole)], path.read_bytes()[len(whole) :]
@@ -939,7 +1051,7 @@ def test_a_folder_that_a_broken_disk_does_not_sync_is_an_output_error_at_the_end
 ) -> None:
     with Journal(path, IDENTITY, 10) as journal:
         failing_folders(monkeypatch, errno.EIO)
-        with pytest.raises(OutputError, match="cannot be removed: Input/output error"):
+        with pytest.raises(OutputError, match=r"cannot be removed: Input/output error; .*the same command"):
             journal.remove()
 
 
@@ -1003,7 +1115,9 @@ def take(path: Path, course: Sequence[tuple[str, Any]]) -> None:
                         await journal.flush()
                     case "written", rows:
                         await journal.flush()
-                        journal.note_written(REPORT, rows, stopped=True)
+                        journal.leave(dict.fromkeys(rows, UNSEEN))
+                        journal.note_written(REPORT, stopped=True)
+                        return
 
     run_virtually(until_killed())
     while waiting:

@@ -30,6 +30,7 @@ from batch.report import (
     open_report,
     read_summary,
     recorded,
+    remove_report,
     report_format,
     timestamp,
 )
@@ -437,6 +438,89 @@ def test_a_file_in_the_folders_place_is_found_before_the_run(path: Path) -> None
         check_writable(path / path.name)
 
 
+def names_of(length: int) -> list[str]:
+    """Return names of so many bytes."""
+    return [
+        "x" * (length - 4) + ".csv",
+        "\N{SNOWMAN}" * ((length - 4) // 3) + "y" * ((length - 4) % 3) + ".csv",
+    ]
+
+
+@pytest.mark.parametrize("name", names_of(255), ids=["letters", "bytes"])
+@pytest.mark.parametrize("mark", ["", "out.csv"])
+def test_a_name_that_is_just_allowed_can_be_written(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    for _ in range(2):
+        check_writable(path)
+        with ReportWriter(path, JOB, ["note"], mark=mark) as writer:
+            writer.write(["x"], recorded(1, DONE))
+            assert len(os.listdir(tmp_path)) - path.exists() == 1
+            finish_and_commit(writer)
+        assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", names_of(256), ids=["letters", "bytes"])
+def test_a_name_that_is_too_long_is_found_before_the_run(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="File name too long; nothing was sent"):
+        check_writable(tmp_path / name)
+
+
+def run_or_skip(*command: str | Path) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    if done.returncode:
+        pytest.skip(f"not possible here: {done.stderr.strip()}")
+
+
+def test_a_file_that_is_mounted_cannot_be_replaced_and_that_is_found_before_the_run(path: Path) -> None:
+    path.write_text("old")
+    run_or_skip("mount", "--bind", path, path)
+    try:
+        with pytest.raises(OutputError, match="Device or resource busy; nothing was sent"):
+            check_writable(path)
+        with pytest.raises(OutputError, match="cannot be removed: Device or resource busy"):
+            remove_report(path)
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert path.read_text() == "old"
+    check_writable(path)
+
+
+def test_a_report_in_a_folder_that_is_a_link_to_a_mount_can_be_replaced(tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    run_or_skip("mount", "-t", "tmpfs", "tmpfs", disk)
+    try:
+        link.symlink_to(disk)
+        (link / "r.csv").write_text("old")
+        check_writable(link / "r.csv")
+        check_writable(disk / "r.csv")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_file_that_may_not_be_changed_cannot_be_replaced_and_that_is_found_before_the_run(
+    path: Path,
+) -> None:
+    path.write_text("old")
+    run_or_skip("chattr", "+i", path)
+    try:
+        with pytest.raises(OutputError, match="Operation not permitted; nothing was sent"):
+            check_writable(path)
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "nowhere"])
+def test_a_link_to_elsewhere_can_be_replaced(path: Path, target: str) -> None:
+    path.symlink_to(target)
+    check_writable(path)
+    assert path.is_symlink()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_takes_no_files_is_found_before_the_run(path: Path) -> None:
     path.parent.chmod(0o555)
@@ -678,6 +762,24 @@ def test_rows_are_numbered_by_place_and_called_by_their_label(path: Path) -> Non
     put(path, ["note"], [(["x"], recorded(7, DONE)), (["y"], recorded(3, NO))])
     _, rows = read_rows(path)
     assert [(row.number, row.label, list(row.values)) for row in rows] == [(1, 7, ["x"]), (2, 3, ["y"])]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("width", [2, 5, 13, 20])
+def test_rows_of_empty_cells_that_a_spreadsheet_leaves_are_blank_lines(
+    tmp_path: Path, delimiter: str, width: int
+) -> None:
+    path = save(tmp_path / "r.csv", two_rows(), delimiter=delimiter, lineterminator="\n")
+    whole = read_rows(path)
+    header, first, second = path.read_text().splitlines()
+    empty = delimiter * (width - 1)
+    path.write_text(f"{header}\n{empty}\n{first}\n{empty}\n{empty}\n{second}\n{empty}\n{empty}\n")
+    columns, rows = read_rows(path)
+    assert (columns, [row._replace(line=line) for row, line in zip(rows, (2, 3), strict=True)]) == whole
+    assert [row.line for row in rows] == [3, 6]
+    assert read_summary(str(path)).rows == 2
+    path.write_text(f"{header}\n{first}\n{second}\n{empty} ")
+    assert "line 4: not a row of a report" in refusal(path)
 
 
 def test_rows_that_are_not_selected_do_not_count(path: Path) -> None:

@@ -22,10 +22,10 @@ from test_truth import FULL_IMAGE, PATIENT, POLICY, SITE, UNSOUND, faults, make_
 from batch.engine import Engine
 from batch.errors import InterruptedRunError
 from batch.journal import Journal
-from batch.model import UNREAD, Record, Request, Response, Result, Status
+from batch.model import UNREAD, Outcome, Record, Request, Response, Result, Status
 from batch.pace import Rate
-from batch.report import REPORT_COLUMNS, ReportFormat, open_report, read_summary
-from batch.resume import is_in_doubt, is_open, merged, undoable
+from batch.report import REPORT_COLUMNS, ReportFormat, open_report, read_summary, recorded
+from batch.resume import continued, is_in_doubt, is_open, merged, undoable
 from batch.retry import RetryPolicy
 from batch.run import Run, RunEnd, RunSettings
 from batch.source import open_source
@@ -310,6 +310,25 @@ def test_two_runs_of_a_row_merge_into_what_the_later_says_and_what_both_took(
         assert (record.duration_ms or 0) >= (earlier.duration_ms or 0) + (new.duration_ms or 0)
     else:
         assert record == new
+
+
+whole_seconds = st.integers(1_700_000_000, 1_700_000_999)
+outcomes = st.builds(
+    Outcome,
+    st.builds(Result, statuses),
+    st.integers(1, 5),
+    whole_seconds,
+    whole_seconds,
+    st.integers(0, 10**6),
+)
+
+
+@given(outcomes, outcomes)
+def test_a_row_that_a_run_takes_up_twice_ends_as_one_that_two_runs_take_up(
+    earlier: Outcome, new: Outcome
+) -> None:
+    assert recorded(1, continued(earlier, new)) == merged(recorded(1, earlier), recorded(1, new))
+    assert continued(None, new) == new
 
 
 @pytest.mark.parametrize(
@@ -725,6 +744,28 @@ def test_a_resume_in_place_that_was_stopped_leaves_no_journal_and_is_itself_resu
     assert not journal.exists()
     assert [row["outcome"] for row in project.told()] == ["succeeded"] * 3 + ["pending"]
     assert project.resume().exit_code == 0
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_attempts_of_rows_that_a_stop_cut_short_count_when_the_same_command_goes_on(
+    project: Project, *, elsewhere: bool
+) -> None:
+    def run(**how: Any) -> RunEnd:
+        if elsewhere:
+            project.report = project.folder / "report.csv"
+            return project.resume(project.folder / "elsewhere.csv", **how)
+        return project.start(sound(0, 1, 2, 3), **how)
+
+    if elsewhere:
+        project.start(sound(0, 1, 2, 3), ending=Ending.STOPPED, after=1)
+    project.sandbox.faults = ALL_LOST
+    for requests in 1, 2, 3:  # it stops before all four have been taken up again
+        run(ending=Ending.STOPPED, after=requests, concurrency=2)
+        assert attempts_of(project.told()) == project.requests
+    project.sandbox.faults = NO_FAULTS
+    assert run().exit_code == 0
+    assert attempts_of(project.told()) == project.requests
+    assert [row["outcome"] for row in project.told()] == ["succeeded"] * 4
 
 
 def test_a_resume_elsewhere_that_was_stopped_can_be_taken_up_from_its_own_report(project: Project) -> None:

@@ -1,6 +1,7 @@
 """Whoever looks on is told how far a run is, whatever state its journal is in."""
 
 import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support import journal_lines
 
 from batch.errors import InputMissingError, InputUnusableError
 from batch.journal import Identity, Journal, RunState, journal_path, lines, run_state
@@ -19,7 +21,7 @@ from batch.model import Outcome, Result, Status
 IDENTITY = Identity("resume", "associate", "ab" * 32, "https://ecs.example.com", input="pairs.csv")
 DONE = Outcome(Result(Status.SUCCEEDED, "", 204), 1, 1_700_000_000.25, 1_700_000_000.5, 250)
 FULL = Outcome(Result(Status.FAILED, "image_full", 400), 2, 1_700_000_001.0, 1_700_000_003.5, 2500)
-HOLDER = {"pid": 7, "host": "a-host", "since": "2026-01-01T00:00:00+00:00", "rows": 10}
+HOLDER = {"pid": 7, "host": "a-host", "since": "2026-01-01T00:00:00+00:00", "rows": 10, "to_settle": 9}
 HOSTILE = "\x1b[31m\u202e\n"
 
 
@@ -54,9 +56,8 @@ def interrupt(report: Path, *outcomes: Outcome, identity: Identity = IDENTITY) -
 
 def leave(report: Path, *entries: Any, header: Any = None) -> None:
     """Leave a journal of these lines."""
-    head = lines.header(IDENTITY) if header is None else orjson.dumps(header) + b"\n"
-    written = [each if isinstance(each, bytes) else orjson.dumps(each) + b"\n" for each in entries]
-    journal_path(report).write_bytes(head + b"".join(written))
+    head = lines.header(IDENTITY) if header is None else orjson.dumps(header)
+    journal_path(report).write_bytes(journal_lines(head, *entries))
 
 
 def state_of(report: Path) -> RunState:
@@ -69,7 +70,7 @@ def test_there_is_no_run_without_a_journal(report: Path) -> None:
     assert run_state(report) is None
 
 
-@pytest.mark.parametrize("content", [b"", b'{"journal": 1, "comm', lines.header(IDENTITY)])
+@pytest.mark.parametrize("content", [b"", b'{"journal":2,"comm', journal_lines(lines.header(IDENTITY))])
 def test_there_is_no_run_before_one_has_taken_its_journal_up(report: Path, content: bytes) -> None:
     journal_path(report).write_bytes(content)
     assert run_state(report) is None
@@ -91,18 +92,44 @@ def test_a_run_that_was_killed_is_told_as_interrupted(report: Path) -> None:
     assert (state.is_running, state.summary.rows) == (False, 1)
 
 
-def test_a_run_whose_report_is_written_is_over_once_it_lets_go_of_the_journal(report: Path) -> None:
+def test_a_run_whose_report_is_in_its_place_is_over_once_it_lets_go_of_the_journal(report: Path) -> None:
+    report.write_bytes(b"new")
     with under_way(report, DONE) as journal:
-        journal.note_written("cd" * 32, [], stopped=True)
+        journal.note_written(hashlib.sha256(b"new").hexdigest(), stopped=True)
         assert state_of(report).is_running
     assert run_state(report) is None
+    with journal_path(report).open("ab") as file:
+        file.write(journal_lines(lines.placed(), after=journal_path(report).read_bytes()))
+    report.write_bytes(b"changed by hand: from here on it is the user's")
+    assert run_state(report) is None
+
+
+@pytest.mark.parametrize("there", [None, b"old"])
+def test_a_run_whose_report_has_not_come_to_its_place_is_told_as_interrupted(
+    report: Path, there: bytes | None
+) -> None:
+    if there:
+        report.write_bytes(there)
+    with under_way(report, DONE) as journal:
+        journal.note_written(hashlib.sha256(b"new").hexdigest(), stopped=False)
+    state = state_of(report)
+    assert not state.is_running
+    assert state.as_text().endswith("the same command goes on")
+
+
+def test_the_rows_that_are_told_are_those_that_the_run_is_to_settle(report: Path) -> None:
+    with Journal(journal_path(report), IDENTITY, 10, to_settle=4):
+        pass
+    state = state_of(report)
+    assert (state.rows, state.to_settle) == (10, 4)
+    assert "0 of 4 rows" in state.as_text()
 
 
 def test_a_run_that_was_taken_up_again_after_its_report_was_written_is_told_as_interrupted(
     report: Path,
 ) -> None:
     with under_way(report, DONE) as journal:
-        journal.note_written("cd" * 32, [], stopped=True)
+        journal.note_written("cd" * 32, stopped=True)
     interrupt(report)
     state = state_of(report)
     assert (state.is_running, state.summary.rows) == (False, 1)
@@ -140,15 +167,25 @@ DAMAGE: dict[str, Any] = {
     "no text": b"\x00\xff\n",
     "nothing": {},
     "no row begun": {"sent": 0},
-    "no digest": {"written": 1, "in_doubt": []},
+    "no digest": {"written": 1, "stopped": True, "in_doubt": [], "unsettled": []},
+    "nothing of what is not settled": {"written": "", "stopped": True, "in_doubt": []},
+    "no outcome that is not settled": {"written": "", "stopped": True, "in_doubt": [], "unsettled": [{}]},
     "half an outcome": {"row": 2, "outcome": "succeeded"},
     "a row below the first": lines.outcome(0, DONE),
     "a row beyond the last": lines.outcome(11, DONE),
     "an unknown outcome": lines.outcome(2, DONE).replace(b"succeeded", b"perfect"),
     "no attempts": lines.outcome(2, DONE).replace(b'"attempts":1', b'"attempts":null'),
+    "attempts below none": lines.outcome(2, DONE).replace(b'"attempts":1', b'"attempts":-1'),
+    "attempts that are a truth": lines.outcome(2, DONE).replace(b'"attempts":1', b'"attempts":true'),
+    "a status that is a truth": lines.outcome(2, DONE).replace(b"204", b"true"),
+    "a duration below none": lines.outcome(2, DONE).replace(b'"duration_ms":250', b'"duration_ms":-250'),
+    "a time that is a truth": lines.outcome(2, DONE).replace(b"1700000000.25", b"true"),
     "a time beyond all calendars": lines.outcome(2, DONE).replace(b"1700000000.25", b"1e300"),
     "a number of rows that is none": {**HOLDER, "rows": "many"},
     "no number of rows": {**HOLDER, "rows": None},
+    "rows below none": {**HOLDER, "rows": -1},
+    "no number of rows to settle": {**HOLDER, "to_settle": None},
+    "a report in its place that was not written": lines.placed(),
     "a process on no host": {"pid": 7, "rows": 10},
 }
 
@@ -175,6 +212,12 @@ def test_a_first_line_that_names_no_run_is_damage(report: Path, header: Any) -> 
         run_state(report)
 
 
+def test_a_foreign_file_of_one_line_is_damage_like_any_other(report: Path) -> None:
+    journal_path(report).write_bytes(b"\x7fELF\x02\x01")
+    with pytest.raises(InputUnusableError, match="journal, line 1: not a line of this run's journal"):
+        run_state(report)
+
+
 def test_a_journal_that_cannot_be_read_is_missing(report: Path) -> None:
     journal_path(report).mkdir()
     with pytest.raises(InputMissingError, match=r"pairs\.report\.csv\.journal: Is a directory"):
@@ -191,7 +234,11 @@ def test_a_person_is_told_the_rows_done_the_state_and_the_process(report: Path) 
 
 
 def test_a_person_is_told_how_an_interrupted_run_goes_on(report: Path) -> None:
-    leave(report, {**HOLDER, "rows": 1_000_000}, *[lines.outcome(row, DONE) for row in range(1, 1201)])
+    leave(
+        report,
+        {**HOLDER, "rows": 2_000_000, "to_settle": 1_000_000},
+        *[lines.outcome(row, DONE) for row in range(1, 1201)],
+    )
     assert state_of(report).as_text() == (
         "resume of pairs.csv: 1,200 of 1,000,000 rows; interrupted: process 7 on a-host, "
         "since 2026-01-01T00:00:00+00:00; the same command goes on"
@@ -205,6 +252,7 @@ def test_a_program_is_told_the_same_as_plain_values(report: Path) -> None:
         "command": "resume",
         "input": "pairs.csv",
         "rows": 10,
+        "to_settle": 9,
         "pid": 7,
         "host": "a-host",
         "since": "2026-01-01T00:00:00+00:00",
@@ -214,6 +262,7 @@ def test_a_program_is_told_the_same_as_plain_values(report: Path) -> None:
         told = state_of(report).as_json()
     assert told == {
         **expected,
+        "to_settle": 10,
         "state": "running",
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -223,7 +272,7 @@ def test_a_program_is_told_the_same_as_plain_values(report: Path) -> None:
 
 def test_the_process_that_is_told_is_the_last_one(report: Path) -> None:
     leave(report, HOLDER, lines.sent(1), {**HOLDER, "pid": 8})
-    assert state_of(report).holder == {**HOLDER, "pid": 8}
+    assert state_of(report).holder["pid"] == 8
 
 
 @pytest.mark.parametrize("name", ["command", "job", "input"])

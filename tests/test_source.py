@@ -106,6 +106,12 @@ def test_blank_lines_may_stand_before_the_header(reading: Reading) -> None:
     assert reading.rows("\n \nfpga_image_id,image_id\nf,i\n") == [Row(1, 4, ("f", "i"), ["f", "i"])]
 
 
+def test_a_row_of_empty_cells_is_a_row_of_an_input(reading: Reading) -> None:
+    """It may be a pair that was lost."""
+    rows = reading.rows("fpga_image_id,image_id,note\nf,i,x\n,,\n")
+    assert [row.cells for row in rows] == [("f", "i"), ("", "")]
+
+
 def test_a_table_of_one_column_skips_blank_lines_but_not_quoted_nothing(reading: Reading) -> None:
     rows = reading.rows('fpga_image_id\nf1\n\n  \n""\nf2\n', columns=(A,))
     assert [(row.line, row.cells, row.problem) for row in rows] == [

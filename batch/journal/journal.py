@@ -1,32 +1,35 @@
 """The journal of one run: what it has done, on disk, and the lock that keeps others out."""
 
-import asyncio
 import os
 import socket
 from array import array
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 
-from batch.disk import is_linked, sync_folder, write_all
+from batch.disk import sync_folder
 from batch.errors import InputUnusableError, OutputError
 from batch.journal import lines
+from batch.journal.appending import Appender
 from batch.journal.lines import Identity
 from batch.journal.lock import open_locked
-from batch.model import Outcome
+from batch.journal.reading import Reading
+from batch.model import Outcome, Result, Status
+from batch.resume import continued, is_in_doubt
+from batch.summary import counted
 from batch.text import printable
-
-_SYNC_AFTER = 0.1
-"""Seconds for which lines are gathered before one fsync."""
 
 _READ_AHEAD = 1024
 _NONE = -1
+_CUT_SHORT = Result(Status.UNCONFIRMED, "interrupted")
 
 
-class Journal:
+class Journal(Appender):
     """The journal of one run, and the lock on it. A context manager.
 
     Lines are handed to the operating system at the latest before the next row is sent, so that a process
@@ -36,13 +39,14 @@ class Journal:
         path: the file; created if it is not there, continued if it is.
         identity: of this run.
         rows: rows of the input.
+        to_settle: those that are to be brought to their outcome; None for all.
         restart: whether to discard what an earlier run left there.
         supersedes: whether to discard another run's journal once its report has come to its place.
 
     Attributes:
-        failure: what the disk said when it took no more, or None. Then some outcomes are not on it.
         settled: rows that have been brought to their outcome, by an earlier run or this one.
         in_doubt: rows that an earlier run may have sent without seeing an answer.
+        unsettled: outcomes of rows that a stop cut short, by row: true so far, and to be continued.
         ended: whether this very run had come to its end, and only its journal was left.
 
     Raises:
@@ -53,27 +57,30 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, identity: Identity, rows: int, *, restart: bool = False, supersedes: bool = False
+        self,
+        path: Path,
+        identity: Identity,
+        rows: int,
+        *,
+        to_settle: int | None = None,
+        restart: bool = False,
+        supersedes: bool = False,
     ) -> None:
-        self.path = path
-        self.on_failure: Callable[[OSError], None] = _raise
-        self.failure: OSError | None = None
+        super().__init__(path, open_locked(path))
         self.in_doubt: set[int] = set()
+        self.unsettled: dict[int, Outcome] = {}
         self.ended = False
         self._rows = rows
         self._offsets = array("q", [_NONE]) * rows
-        self._buffer: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._syncing: asyncio.Task[None] | None = None
-        self._file = open_locked(path)
         try:
-            superseded = supersedes and self._is_superseded(identity)
-            if restart or (superseded and not self.ended):
+            if restart or (supersedes and self._is_superseded(identity)):
                 os.ftruncate(self._file, 0)
-            if restart or not self.ended:
-                self.ended = False
-                self._end = self._load(identity)
-                self._begin(identity)
+            if not self.ended:
+                self._load(identity)
+                self._begin(identity, rows if to_settle is None else to_settle)
+        except OSError as error:
+            os.close(self._file)
+            raise OutputError(f"{path}: cannot be continued: {error.strerror}; nothing was sent") from error
         except BaseException:
             os.close(self._file)
             raise
@@ -102,18 +109,9 @@ class Journal:
 
     def append(self, row: int, outcome: Outcome) -> None:
         """Take an outcome; it is on disk within 250 ms. For use inside the event loop."""
-        self._offsets[row - 1] = self._end
+        whole = continued(self.unsettled.pop(row, None), outcome)
+        self._offsets[row - 1] = self._take(lines.outcome(row, whole))
         self.settled += 1
-        self._take(lines.outcome(row, outcome))
-
-    async def flush(self) -> None:
-        """Return when everything taken so far is on disk, or `on_failure` has been told why not."""
-        while self._syncing or self._timer:
-            if self._timer:
-                self._timer.cancel()
-                self._start_syncing()
-            if self._syncing:
-                await asyncio.wait({self._syncing})
 
     def outcome(self, row: int) -> Outcome | None:
         """Return what is recorded of a row, or None."""
@@ -125,19 +123,28 @@ class Journal:
             line += more
         return lines.outcome_of(orjson.loads(line[: line.index(b"\n")]))
 
-    def note_written(self, sha256: str, in_doubt: Iterable[int], *, stopped: bool) -> None:
+    def leave(self, unsettled: Mapping[int, Outcome]) -> None:
+        """Take the outcomes of rows that a stop has cut short; of the others begun here all is known."""
+        for row, outcome in unsettled.items():
+            self.unsettled[row] = continued(self.unsettled.get(row), outcome)
+            if is_in_doubt(outcome.result):
+                self.in_doubt.add(row)
+            else:
+                self.in_doubt.discard(row)
+
+    def note_written(self, sha256: str, *, stopped: bool) -> None:
         """Note that a report of all this is whole, before it goes to its place. To be called after `flush`.
 
         Args:
             sha256: of the report.
-            in_doubt: the rows that may have been sent without an answer; of the others that is known.
             stopped: whether the run stopped before its end.
 
         Raises:
             OutputError: the disk takes no more.
 
         """
-        self._put(lines.written(sha256, sorted(in_doubt), stopped=stopped))
+        in_doubt = sorted(row for row in self.in_doubt if row not in self)
+        self._put(lines.written(sha256, in_doubt, self.unsettled, stopped=stopped))
 
     def note_placed(self) -> None:
         """Note that the report has come to its place: from here on it is the user's.
@@ -159,91 +166,45 @@ class Journal:
             self.path.unlink(missing_ok=True)
             sync_folder(self.path)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be removed: {error.strerror}") from error
+            raise OutputError(
+                f"{self.path}: cannot be removed: {error.strerror}; the report is whole and in its place, "
+                "and the same command removes the journal when that is possible"
+            ) from error
 
-    def _take(self, line: bytes) -> None:
-        self._end += len(line)
-        self._buffer.append(line)
-        if not self._timer and not self._syncing and not self.failure:
-            self._sync_after(_SYNC_AFTER)
-
-    def _sync_after(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._start_syncing)
-
-    def _start_syncing(self) -> None:
-        self._timer = None
-        self._write()
-        if not self.failure:
-            self._syncing = asyncio.get_running_loop().create_task(self._sync_up_to(self._end))
-
-    async def _sync_up_to(self, end: int) -> None:
-        """Bring what has been handed over onto the disk; lines taken since then come in the next turn.
-
-        Args:
-            end: where the lines handed over end.
-
-        """
-        began = asyncio.get_running_loop().time()
-        try:
-            await asyncio.to_thread(self._sync)
-        except OSError as error:
-            self._fail(error)
-        finally:
-            self._syncing = None
-        if self._end > end and not self.failure:
-            # Those that came meanwhile have waited for the disk already.
-            took = asyncio.get_running_loop().time() - began
-            self._sync_after(max(_SYNC_AFTER - took, 0))
-
-    def _sync(self) -> None:
-        os.fsync(self._file)
-        if not is_linked(self._file, self.path):
-            raise FileNotFoundError(0, "it has been removed, with what it held")
-
-    def _write(self) -> None:
-        """Hand over what was gathered. After a failure nothing more: the last line may be torn now."""
-        if self.failure or not self._buffer:
-            return
-        data, self._buffer = b"".join(self._buffer), []
-        try:
-            write_all(self._file, data)
-        except OSError as error:
-            self._fail(error)
-
-    def _fail(self, error: OSError) -> None:
-        self.failure = error
-        self.on_failure(error)
-
-    def _load(self, identity: Identity) -> int:
-        """Read what is there; return where the next line begins. A torn last line is cut off."""
-        end = 0
-        with open(os.dup(self._file), "rb") as file:
-            file.seek(0)
-            for number, line in enumerate(file, start=1):
-                entry = lines.parsed(line)
-                if not line.endswith(b"\n") and (number > 1 or lines.may_be_header(line)):
-                    break  # torn: only the last line can be
-                if number == 1 and entry is not None and "journal" in entry:
+    def _load(self, identity: Identity) -> None:
+        """Read what is there, and cut off a torn last line."""
+        with self._opened() as file:
+            reading = Reading(self.path, file, OutputError)
+            for offset, entry in reading:
+                if not offset:
                     self._check(entry, identity)
-                elif number > 1 and entry is not None and lines.is_sound(entry, self._rows):
-                    self._note(entry, end)
-                else:
-                    raise OutputError(
-                        f"{self.path}, line {number}: not a line of this run's journal, so it cannot be "
-                        "continued; look at it, or discard it with --restart"
-                    )
-                end += len(line)
-        os.ftruncate(self._file, end)
-        return end
+                self._note(entry, offset)
+        os.ftruncate(self._file, reading.end)
+        self._end, self._crc = reading.end, reading.crc
+
+    def _opened(self) -> BinaryIO:
+        file = open(os.dup(self._file), "rb")  # noqa: SIM115 - the caller closes it
+        file.seek(0)
+        return file
 
     def _note(self, entry: dict[str, Any], offset: int) -> None:
+        if "rows" in entry and entry["rows"] != self._rows:
+            raise InputUnusableError(
+                f"{self.path} was left by a run of {counted(entry['rows'], 'row')}, and the input has "
+                f"{self._rows:,} now; discard what it did with --restart"
+            )
         if "row" in entry:
             self._offsets[entry["row"] - 1] = offset
             self.in_doubt.discard(entry["row"])
+            self.unsettled.pop(entry["row"], None)
         elif "sent" in entry:
-            self.in_doubt.add(entry["sent"])
+            row = entry["sent"]
+            self.in_doubt.add(row)
+            if row in self.unsettled:
+                self.unsettled[row] = replace(self.unsettled[row], result=_CUT_SHORT)
         elif "written" in entry:
             self.in_doubt = set(entry["in_doubt"])
+            self.unsettled = {each["row"]: lines.outcome_of(each) for each in entry["unsettled"]}
 
     def _check(self, header: dict[str, Any], identity: Identity) -> None:
         if what := lines.difference(header, identity):
@@ -255,14 +216,14 @@ class Journal:
 
     def _is_superseded(self, identity: Identity) -> bool:
         """Whether the journal is another run's, and a report that has been in its place holds all of it."""
-        first = last = b""
-        with open(os.dup(self._file), "rb") as file:
-            file.seek(0)
-            for last in file:
-                first = first or last
-        header, end = lines.parsed(first) or {}, lines.parsed(last) or {}
-        is_other = lines.difference(header, identity)
-        if "journal" not in header or not is_other:
+        with self._opened() as file:
+            reading = Reading(self.path, file, OutputError)
+            entries = iter(reading)
+            if not next(entries, None) or not lines.difference(reading.header, identity):
+                return False
+            deque(entries, maxlen=0)
+        header, end = reading.header, reading.last
+        if reading.is_torn:
             return False
         if "placed" in end:
             return True
@@ -270,30 +231,18 @@ class Journal:
             return False
         # A run in place has another input once its report is there; in all else it is the same.
         same_but_input = {**header, "sha256": identity.sha256}
-        self.ended = not end.get("stopped") and not lines.difference(same_but_input, identity)
-        return True
+        self.ended = not end["stopped"] and not lines.difference(same_but_input, identity)
+        return not self.ended
 
-    def _begin(self, identity: Identity) -> None:
+    def _begin(self, identity: Identity, to_settle: int) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        line = lines.holder(os.getpid(), socket.gethostname(), since, self._rows)
-        self._put(line if self._end else lines.header(identity) + line)
-
-    def _put(self, data: bytes) -> None:
-        """Write lines at once, and bring them onto the disk."""
+        holder = lines.holder(os.getpid(), socket.gethostname(), since, self._rows, to_settle)
         try:
-            write_all(self._file, data)
-            os.fsync(self._file)
-            if not self._end:
-                sync_folder(self.path)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self._end += len(data)
+            self._put(*([] if self._end else [lines.header(identity)]), holder)
+        except OutputError as error:
+            raise OutputError(f"{error}; nothing was sent") from error
 
 
 def journal_path(report: Path) -> Path:
     """Return the place of a report's journal."""
     return report.with_name(f"{report.name}.journal")
-
-
-def _raise(error: OSError) -> None:
-    raise error

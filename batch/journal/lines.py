@@ -1,21 +1,29 @@
 """The lines of a journal: what they hold, and which of them are sound.
 
-{"journal": 1, "command": ..., ...}     first: what run this is
+{"journal": 2, "command": ..., ...}     first: what run this is
 {"pid": ..., "host": ..., "since": ...} each time a process takes it up
 {"sent": 7}                             before the first request that may change something for row 7
 {"row": 7, "outcome": ..., ...}         the outcome of row 7
 {"written": ..., "stopped": ..., ...}   a report of all this is whole, under this SHA-256
 {"placed": true}                        that report is in its place
+
+Each ends with `"crc"`, a checksum of what stands before it in the line and of all lines before: one that was
+changed, left out, repeated or moved shows.
 """
 
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import orjson
 
 from batch.model import Outcome, Result, Status
+from batch.text import printable
 
-FORM = 1
+FORM = 2
+
+_CHECKSUM = b',"crc":'
 
 _TEXTS = frozenset({"reason", "error_code", "error_message", "request_id"})
 _COUNTS = frozenset({"http_status", "duration_ms"})
@@ -49,56 +57,57 @@ class Identity:
     program: str = field(default="", compare=False)
 
 
+def sealed(entry: bytes, crc: int) -> tuple[bytes, int]:
+    """Return the line of an entry that follows the checksum `crc`, and the checksum that the line carries."""
+    start = entry[:-1]
+    crc = zlib.crc32(start, crc)
+    return b'%b,"crc":%d}\n' % (start, crc), crc
+
+
+def checksum(line: bytes, crc: int) -> int | None:
+    """Return the checksum that a line carries, or None if it is not as it was written after `crc`."""
+    start = line[: line.rfind(_CHECKSUM)]
+    crc = zlib.crc32(start, crc)
+    return crc if line == b'%b,"crc":%d}\n' % (start, crc) else None
+
+
 def header(identity: Identity) -> bytes:
-    """Return the first line."""
-    return _line({"journal": FORM, **asdict(identity)})
+    """Return the first entry."""
+    return orjson.dumps({"journal": FORM, **asdict(identity)})
 
 
-def holder(pid: int, host: str, since: str, rows: int) -> bytes:
-    """Return the line of a process that takes up a journal of so many rows."""
-    return _line({"pid": pid, "host": host, "since": since, "rows": rows})
+def holder(pid: int, host: str, since: str, rows: int, to_settle: int) -> bytes:
+    """Return the entry of a process that takes up a run of so many rows, so many of them to be settled."""
+    return orjson.dumps({"pid": pid, "host": host, "since": since, "rows": rows, "to_settle": to_settle})
 
 
 def sent(row: int) -> bytes:
-    """Return the line that says that a row may have been sent."""
-    return b'{"sent":%d}\n' % row
+    """Return the entry that says that a row may have been sent."""
+    return b'{"sent":%d}' % row
 
 
-def written(sha256: str, in_doubt: list[int], *, stopped: bool) -> bytes:
-    """Return the line that says that the report is whole.
+def written(sha256: str, in_doubt: list[int], unsettled: Mapping[int, Outcome], *, stopped: bool) -> bytes:
+    """Return the entry that says that the report is whole.
 
     Args:
         sha256: of the report.
         in_doubt: rows that may have been sent and were not answered.
+        unsettled: outcomes of rows that a stop cut short.
         stopped: whether the run stopped before its end.
 
     """
-    return _line({"written": sha256, "stopped": stopped, "in_doubt": in_doubt})
+    told = [_told(row, outcome) for row, outcome in unsettled.items()]
+    return orjson.dumps({"written": sha256, "stopped": stopped, "in_doubt": in_doubt, "unsettled": told})
 
 
 def placed() -> bytes:
-    """Return the line that says that the report has come to its place."""
-    return _line({"placed": True})
+    """Return the entry that says that the report has come to its place."""
+    return orjson.dumps({"placed": True})
 
 
 def outcome(row: int, outcome: Outcome) -> bytes:
-    """Return the line of a row's outcome."""
-    result = outcome.result
-    return _line(
-        {
-            "row": row,
-            "outcome": result.status,
-            "reason": result.reason,
-            "http_status": result.http_status,
-            "error_code": result.error_code,
-            "error_message": result.error_message,
-            "request_id": result.request_id,
-            "attempts": outcome.attempts,
-            "started_at": outcome.started_at,
-            "finished_at": outcome.finished_at,
-            "duration_ms": outcome.duration_ms,
-        }
-    )
+    """Return the entry of a row's outcome."""
+    return orjson.dumps(_told(row, outcome))
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
@@ -116,39 +125,55 @@ def may_be_header(line: bytes) -> bool:
     return start.startswith(line) or line.startswith(start)
 
 
-def is_sound(entry: dict[str, Any], rows: int) -> bool:
-    """Whether a line after the first is one that a run of so many rows has written."""
+def is_header(entry: dict[str, Any]) -> bool:
+    """Whether a first line says what run this is."""
+    only = entry.get("only")
+    return (
+        "journal" in entry
+        and all(isinstance(entry.get(each.name), str) for each in fields(Identity) if each.name != "only")
+        and isinstance(only, list)
+        and all(isinstance(reason, str) for reason in only)
+    )
+
+
+def is_sound(entry: dict[str, Any], rows: int, after: dict[str, Any]) -> bool:
+    """Whether a line after the first is one that a run of so many rows has written.
+
+    Args:
+        entry: what the line holds.
+        rows: of the run.
+        after: what the line before it holds.
+
+    """
+    if "pid" in entry:
+        return is_holder(entry)
+    if "placed" in entry:
+        return "written" in after and entry["placed"] is True
+    if "written" in after or "placed" in after:
+        return False
     if "row" in entry:
-        return (
-            _is_row(entry["row"], rows)
-            and entry.keys() >= _FIELDS
-            and isinstance(entry["outcome"], str)
-            and entry["outcome"] in _STATUSES
-            and type(entry["attempts"]) is int
-            and all(isinstance(entry[each], str) for each in _TEXTS)
-            and all(isinstance(entry[each], int | None) for each in _COUNTS)
-            and all(_is_time(entry[each]) for each in _TIMES)
-        )
+        return _is_outcome(entry, rows)
     if "sent" in entry:
         return _is_row(entry["sent"], rows)
-    if "written" in entry:
-        doubts = entry.get("in_doubt")
-        return (
-            isinstance(entry["written"], str)
-            and isinstance(entry.get("stopped"), bool)
-            and isinstance(doubts, list)
-            and all(_is_row(row, rows) for row in doubts)
-        )
-    return is_holder(entry) or entry.get("placed") is True
+    doubts, unsettled = entry.get("in_doubt"), entry.get("unsettled")
+    return (
+        isinstance(entry.get("written"), str)
+        and isinstance(entry.get("stopped"), bool)
+        and isinstance(doubts, list)
+        and all(_is_row(row, rows) for row in doubts)
+        and isinstance(unsettled, list)
+        and all(isinstance(each, dict) and _is_outcome(each, rows) for each in unsettled)
+    )
 
 
 def is_holder(entry: dict[str, Any]) -> bool:
     """Whether a line names the process that took a journal up."""
     return (
-        type(entry.get("pid")) is int
+        _is_count(entry.get("pid"))
         and isinstance(entry.get("host"), str)
         and isinstance(entry.get("since"), str)
-        and type(entry.get("rows")) is int
+        and _is_count(entry.get("rows"))
+        and _is_count(entry.get("to_settle"))
     )
 
 
@@ -172,25 +197,61 @@ def outcome_of(entry: dict[str, Any]) -> Outcome:
 
 def difference(entry: dict[str, Any], identity: Identity) -> str:
     """Say in what another run's first line differs from this run, or nothing."""
-    if entry.get("journal") != FORM:
-        return f"its form was {entry.get('journal')!r} and is {FORM!r} now"
     for each in fields(identity):
-        was, now = entry.get(each.name), getattr(identity, each.name)
-        now = list(now) if isinstance(now, tuple) else now
+        was, now = entry[each.name], getattr(identity, each.name)
+        if each.name == "only":
+            was, now = _only(was), _only(now)
         if each.compare and was != now:
             if each.name == "sha256":
                 return "the input has changed since"
+            if each.name == "only":
+                return f"it was run with {was} and is run with {now} now"
             return f"{each.name} was {was!r} and is {now!r} now"
     return ""
 
 
-def _line(entry: dict[str, Any]) -> bytes:
-    return orjson.dumps(entry) + b"\n"
+def _only(reasons: Sequence[str]) -> str:
+    """Say with which reasons a run was told to take up rows, as the command line has it."""
+    return f"--only {printable(','.join(reasons))}" if reasons else "no --only"
+
+
+def _told(row: int, outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "row": row,
+        "outcome": result.status,
+        "reason": result.reason,
+        "http_status": result.http_status,
+        "error_code": result.error_code,
+        "error_message": result.error_message,
+        "request_id": result.request_id,
+        "attempts": outcome.attempts,
+        "started_at": outcome.started_at,
+        "finished_at": outcome.finished_at,
+        "duration_ms": outcome.duration_ms,
+    }
+
+
+def _is_outcome(entry: dict[str, Any], rows: int) -> bool:
+    return (
+        _is_row(entry.get("row"), rows)
+        and entry.keys() >= _FIELDS
+        and isinstance(entry["outcome"], str)
+        and entry["outcome"] in _STATUSES
+        and _is_count(entry["attempts"])
+        and all(isinstance(entry[each], str) for each in _TEXTS)
+        and all(entry[each] is None or _is_count(entry[each]) for each in _COUNTS)
+        and all(_is_time(entry[each]) for each in _TIMES)
+    )
 
 
 def _is_row(number: Any, rows: int) -> bool:
     return type(number) is int and 0 < number <= rows
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 def _is_time(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and 0 <= value <= _END_OF_TIME)
+    return value is None or (type(value) in (int, float) and 0 <= value <= _END_OF_TIME)

@@ -30,7 +30,7 @@ def open_locked(path: Path) -> int:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was sent") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -43,7 +43,8 @@ def open_locked(path: Path) -> int:
         except OSError as error:
             os.close(file)
             raise OutputError(
-                f"{path}: cannot be locked: {error.strerror}; put the report on a file system with locks"
+                f"{path}: cannot be locked: {error.strerror}; nothing was sent: put the report on a file "
+                "system with locks"
             ) from error
         if is_linked(file, path):
             return file

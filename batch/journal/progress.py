@@ -1,18 +1,18 @@
 """How far a run is, for whoever looks on: read from its journal, without disturbing it."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from batch.errors import InputMissingError, InputUnusableError
 from batch.journal import lines
 from batch.journal.journal import journal_path
 from batch.journal.lock import described, is_held
+from batch.journal.reading import Reading
 from batch.report import recorded
 from batch.summary import Summary, counted
 from batch.text import printable
-
-_ENDS = {"written", "placed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class RunState:
         command: the command that runs.
         input: what it calls its input.
         rows: rows of the input.
+        to_settle: rows that the run is to bring to their outcome.
         summary: of the outcomes so far.
         is_running: whether the run is under way; else it was interrupted.
         holder: the process that runs it, or did so last: `pid`, `host` and `since`.
@@ -32,6 +33,7 @@ class RunState:
     command: str
     input: str
     rows: int
+    to_settle: int
     summary: Summary
     is_running: bool
     holder: dict[str, Any]
@@ -43,12 +45,13 @@ class RunState:
             "command": self.command,
             "input": self.input,
             "rows": self.rows,
+            "to_settle": self.to_settle,
             **{key: self.holder.get(key) for key in ("pid", "host", "since")},
         }
 
     def as_text(self) -> str:
         """Return it as a line for a person."""
-        done = f"{self.command} of {self.input}: {self.summary.rows:,} of {counted(self.rows, 'row')}"
+        done = f"{self.command} of {self.input}: {self.summary.rows:,} of {counted(self.to_settle, 'row')}"
         by = described(self.holder)
         if self.is_running:
             return f"{done}; under way{by}"
@@ -67,32 +70,38 @@ def run_state(report: Path) -> RunState | None:
     try:
         with path.open("rb") as file:
             is_running = is_held(file.fileno())
-            return _read(path, file, is_running=is_running)
+            return _read(report, file, is_running=is_running)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputMissingError(f"{path}: {error.strerror}") from None
 
 
-def _read(path: Path, file: Any, *, is_running: bool) -> RunState | None:
-    header: dict[str, Any] = {}
-    holder: dict[str, Any] = {}
-    entry: dict[str, Any] | None = None
+def _read(report: Path, file: BinaryIO, *, is_running: bool) -> RunState | None:
     summary = Summary()
-    for number, line in enumerate(file, start=1):
-        entry = lines.parsed(line)
-        if number == 1 and entry is not None and "journal" in entry:
-            header = entry
-            summary.job = printable(str(header.get("job", "")), 40)
-        elif entry is None and not line.endswith(b"\n"):
-            break  # torn, or still being written
-        elif number == 1 or entry is None or not lines.is_sound(entry, holder.get("rows", 0)):
-            raise InputUnusableError(f"{path}, line {number}: not a line of a journal")
-        elif "row" in entry:
+    reading = Reading(journal_path(report), file, InputUnusableError)
+    for _, entry in reading:
+        if "row" in entry:
             summary.add(recorded(entry["row"], lines.outcome_of(entry)))
-        elif "pid" in entry:
-            holder = entry
-    if not holder or (entry is not None and entry.keys() & _ENDS and not is_running):
+    header, holder = reading.header, reading.holder
+    if not holder or (not is_running and _is_over(reading, report)):
         return None
-    command, of = (printable(str(header.get(key, ""))) for key in ("command", "input"))
-    return RunState(command, of, holder["rows"], summary, is_running, holder)
+    summary.job = printable(header["job"], 40)
+    command, of = printable(header["command"]), printable(header["input"])
+    return RunState(command, of, holder["rows"], holder["to_settle"], summary, is_running, holder)
+
+
+def _is_over(reading: Reading, report: Path) -> bool:
+    """Whether nothing is left to be done. A run may have been killed before its report came to its place."""
+    end = reading.last
+    return not reading.is_torn and (
+        "placed" in end or ("written" in end and end["written"] == _sha256(report))
+    )
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -10,7 +10,7 @@ from batch.report.layout import (
     timestamp,
 )
 from batch.report.reader import Report, open_report, read_summary
-from batch.report.writer import ReportWriter, check_writable
+from batch.report.writer import ReportWriter, check_writable, remove_report
 
 __all__ = [
     "LEADING_COLUMNS",
@@ -23,6 +23,7 @@ __all__ = [
     "open_report",
     "read_summary",
     "recorded",
+    "remove_report",
     "report_format",
     "timestamp",
 ]

@@ -130,7 +130,8 @@ def open_report(path: str, columns: Sequence[Column] = (), select: Select = lamb
         InputUnusableError: it is no outcome file.
 
     """
-    source = open_source(path, format=None, columns=(*columns, *_COLUMNS))
+    # Spreadsheets leave rows of empty cells behind the last.
+    source = open_source(path, format=None, columns=(*columns, *_COLUMNS), skip_empty=True)
     try:
         return Report(source, len(columns), select)
     except BaseException:

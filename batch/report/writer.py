@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -13,7 +14,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from batch.disk import sync_folder
+from batch.disk import check_replaceable, sync_folder
 from batch.errors import OutputError
 from batch.model import Record
 from batch.report.layout import (
@@ -61,7 +62,7 @@ class ReportWriter:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(self._temporary)
 
     def write(self, values: Sequence[Any], record: Record) -> None:
@@ -123,12 +124,26 @@ def check_writable(path: Path) -> None:
     report_format(path)
     try:
         if path.is_dir():
-            raise OutputError(f"{path}: cannot be written: it is a directory")
+            raise IsADirectoryError(errno.EISDIR, "it is a directory")
         # Without a name: another run may be at work with the writer's own, and a kill leaves nothing behind.
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+        check_replaceable(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise OutputError(f"{_unwritable(path, error)}; nothing was sent") from error
+
+
+def remove_report(path: Path) -> None:
+    """Take an outcome file away, if there is one.
+
+    Raises:
+        OutputError: it cannot be removed.
+
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed: {error.strerror}") from error
 
 
 class _Form(Protocol):
@@ -238,11 +253,18 @@ def _json_text(value: Any) -> str:
 
 def _temporary(path: Path, mark: str) -> tuple[int, str]:
     """Open the file beside a report's place; one that a killed run left there is used again."""
-    name = path.with_name(f".{path.name}.{mark}.tmp" if mark else f".{path.name}.tmp")
+    name = path.with_name(_temporary_name(path, mark))
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with contextlib.suppress(FileNotFoundError):
         os.fchmod(descriptor, path.stat().st_mode & 0o777)  # as private as the report that it replaces
     return descriptor, str(name)
+
+
+def _temporary_name(path: Path, mark: str) -> str:
+    name = f".{path.name}.{mark}.tmp" if mark else f".{path.name}.tmp"
+    if len(os.fsencode(name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
+        return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.tmp"
+    return name
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -30,8 +30,7 @@ class _Reader(Protocol):
     def rows(self) -> Iterator[Row]: ...
 
 
-_READERS: dict[Format, Callable[[InputFile, Sequence[Column], Collection[str]], _Reader]] = {
-    Format.CSV: DelimitedReader,
+_JSON_READERS: dict[Format, Callable[[InputFile, Sequence[Column], Collection[str]], _Reader]] = {
     Format.JSON: ArrayReader,
     Format.JSONL: LinesReader,
 }
@@ -145,6 +144,7 @@ def open_source(
     format: Format | None,  # noqa: A002
     columns: Sequence[Column],
     reserved: Collection[str] = (),
+    skip_empty: bool = False,
 ) -> Source:
     """Open an input.
 
@@ -153,6 +153,7 @@ def open_source(
         format: how it is written; None to tell by the name, else by the content.
         columns: the columns a job asks for.
         reserved: names of columns not to carry, unless the job asks for them.
+        skip_empty: whether a row of empty CSV cells is a blank line and not a row.
 
     Raises:
         InputMissingError: it is not there, or may not be read.
@@ -163,7 +164,12 @@ def open_source(
     try:
         first = file.first_byte()
         found = format or _format_by_name(path) or _FIRST_BYTES.get(first, Format.CSV)
-        return Source(file, found, _READERS[found](file, columns, reserved))
+        reader: _Reader
+        if found is Format.CSV:
+            reader = DelimitedReader(file, columns, reserved, skip_empty=skip_empty)
+        else:
+            reader = _JSON_READERS[found](file, columns, reserved)
+        return Source(file, found, reader)
     except BaseException:
         file.close()
         raise

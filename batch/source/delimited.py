@@ -21,14 +21,28 @@ _BATCH = 64 * 1024
 class DelimitedReader:
     """Reads a table with a header, separated by commas, semicolons or tabs.
 
+    Args:
+        file: what to read.
+        columns: the columns a job asks for.
+        reserved: names of columns not to carry, unless the job asks for them.
+        skip_empty: whether a row of empty cells is a blank line and not a row.
+
     Attributes:
         columns: names of the columns carried, as spelled in the header.
         dropped: names of the columns not carried.
 
     """
 
-    def __init__(self, file: InputFile, columns: Sequence[Column], reserved: Collection[str]) -> None:
+    def __init__(
+        self,
+        file: InputFile,
+        columns: Sequence[Column],
+        reserved: Collection[str],
+        *,
+        skip_empty: bool = False,
+    ) -> None:
         self._file = file
+        self._skip_empty = skip_empty
         self._delimiter, line, names = self._header(columns)
         self._width = len(names)
         self._wanted = places(names, columns)
@@ -60,7 +74,7 @@ class DelimitedReader:
         # In a table one column wide a blank line is as wide as a row: there every row takes the long way.
         width = self._width if self._width > 1 else -1
         # A named tuple's own constructor is a function in Python, and the dearest thing here.
-        new = tuple.__new__
+        new, skip_empty = tuple.__new__, self._skip_empty
         number = 0
         with self._file.open_text() as stream:
             lines = _Lines(self._file, stream)
@@ -71,6 +85,9 @@ class DelimitedReader:
                 problem = ""
                 try:
                     for fields in reader:
+                        if skip_empty and not any(fields):
+                            line = reader.line_num + 1
+                            continue
                         if len(fields) != width:
                             if not _is_row(fields):
                                 line = reader.line_num + 1
