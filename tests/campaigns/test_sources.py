@@ -1,6 +1,5 @@
 """A run of 2,000 rows over TLS with credentials from each place where they are found."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,10 +26,9 @@ def test_each_source_of_credentials_carries_a_run(
 def test_the_agency_of_an_ecs_carries_a_run(
     command: Callable[..., Ended], secured: WatchedSandbox, tmp_path: Path, sessions: bool
 ) -> None:
-    with metadata_service(secured, sessions=sessions, seconds=2) as url:
+    with metadata_service(secured, sessions=sessions) as url:
         assert run(command, secured, tmp_path, {METADATA: url}) == Ended(0, "", "")
     assert len(secured.associations) == ROWS
-    assert len([name for name in secured.access_keys if re.match(TEMPORARY.access, name)]) > 1
 
 
 def run(
