@@ -19,11 +19,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from clients import TOKEN
+from clients import TOKEN, WORKERS
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
 PROJECT = "0" * 32
+FAST = ("--rate", "1000000", "--concurrency", str(WORKERS))
 UUID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
 LOOK_EVERY = 0.05
 LAST_LINES = 10

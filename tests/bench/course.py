@@ -7,13 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import CLIENT_CORE, HERE, PROJECT, Cost, command, fpga_batch, run, summary, write_pairs
+from bench import CLIENT_CORE, FAST, HERE, PROJECT, Cost, command, fpga_batch, run, summary, write_pairs
 from clients import HEADERS, WORKERS, read
 
 from jobs.association import Associate
 from jobs.endpoints import Site
-
-FAST = ("--rate", "1000000", "--concurrency", str(WORKERS))
 
 
 class Sample(NamedTuple):

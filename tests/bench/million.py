@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from answering import answering
-from bench import CLIENT_CORE, Cost, Script, command, fpga_batch, memory_bound, run, table, write_pairs
+from bench import CLIENT_CORE, FAST, Cost, Script, command, fpga_batch, memory_bound, run, table, write_pairs
 
 OUTCOME = b'\n{"row":'
 JOURNAL = "pairs.report.csv.journal"
 PARTS = 10
 MILLION = 1_000_000
-FAST = ("--rate", "1000000", "--concurrency", "64")
 
 
 class Progress:

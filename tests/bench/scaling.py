@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from bench import (
     CLIENT_CORE,
+    FAST,
     Cost,
     Script,
     command,
@@ -33,7 +34,6 @@ from bench import (
 from web import nginx
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
-FAST = ("--rate", "1000000", "--concurrency", "64")
 STARTS = 10
 MILLION = 1_000_000
 HEAVY = "aiohttp"
