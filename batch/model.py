@@ -123,6 +123,18 @@ class Response:
     body: bytes = b""
 
 
+class Window(NamedTuple):
+    """A service's limit: so many requests in so many seconds."""
+
+    permits: float
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Requests a second."""
+        return self.permits / self.seconds
+
+
 class Kind(Enum):
     """What an attempt's end means for the run."""
 
@@ -146,6 +158,7 @@ class Verdict:
         message: the service's own error message, printable.
         pause: seconds to wait that the service asked for, or None.
         max_attempts: bound on attempts for this cause, below the run's own, or None.
+        limit: the service's rate limit where the answer tells it, or None.
 
     """
 
@@ -156,6 +169,7 @@ class Verdict:
     message: str = ""
     pause: float | None = None
     max_attempts: int | None = None
+    limit: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,24 @@ clients that are made for the service. Codes and messages are documented not to 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
-from batch.model import Kind, Response, Verdict
+from batch.model import Kind, Response, Verdict, Window
 from batch.text import printable
 
 _DEEPEST = 8
 _PAGE_SHOWN = 4096  # bytes of a page that are looked at; patterns over foreign text stay cheap
 _ID_HEADERS = ("X-Request-Id", "X-IAM-Trace-Id", "X-Openstack-Request-Id")
 _CODE = re.compile(r"[A-Za-z]+\.[0-9]{3,5}")
-_WINDOW = re.compile(r"limit:\s*[0-9]{1,9},\s*time:\s*([0-9]{1,9})\s*(second|minute|hour|day)", re.IGNORECASE)
+_WINDOW = re.compile(
+    r"limit:\s*([0-9]{1,9}),\s*time:\s*([0-9]{1,9})\s*(second|minute|hour|day)", re.IGNORECASE
+)
 _WINDOW_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_WINDOW_HEADERS = tuple(f"X-Apig-RateLimit-{each}" for each in ("Api", "User", "App", "Ip", "Api-Allenv"))
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
@@ -177,20 +180,22 @@ def classify(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
     """Say what a response means. From top to bottom; the first rule that fits decides."""
     status = response.status
     if status == 204:
-        return _DONE
+        limit = _shown_limit(response)
+        return replace(_DONE, limit=limit) if limit else _DONE
     error = parse_error(response.body) if response.body else ServiceError(is_json=False)
     success = 200 <= status < 300
     if error is None or (success and not error.is_json):
         error = ServiceError()
     code, text = _without_gateway(error.code), error.message.lower()
     if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
-        pause = _pause(response, error)
+        limit = _window(error.message)
+        pause = _pause(response, limit)
         # The documented code says that it was not done; a success that only talks of limits does not.
         unsure = success and code not in _THROTTLED
-        return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=unsure, pause=pause)
+        return _verdict(Kind.THROTTLED, "throttled", error, maybe_applied=unsure, pause=pause, limit=limit)
     if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
-        return Verdict(Kind.DONE, maybe_applied=True)
+        return Verdict(Kind.DONE, maybe_applied=True, limit=_shown_limit(response))
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
     if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
@@ -216,8 +221,9 @@ def _verdict(
     maybe_applied: bool = False,
     pause: float | None = None,
     max_attempts: int | None = None,
+    limit: Window | None = None,
 ) -> Verdict:
-    return Verdict(kind, reason, maybe_applied, error.code, error.message, pause, max_attempts)
+    return Verdict(kind, reason, maybe_applied, error.code, error.message, pause, max_attempts, limit)
 
 
 def _without_gateway(code: str) -> str:
@@ -234,13 +240,27 @@ def _reason(code: str, text: str) -> str:
     return by_text or _REASONS_BY_CODE.get(code, "")
 
 
-def _pause(response: Response, error: ServiceError) -> float | None:
+def _pause(response: Response, limit: Window | None) -> float | None:
     """Return seconds to wait after being throttled: the header's, else the window named in the message."""
     if (asked := _retry_after(response)) is not None and asked > 0:
         return asked
-    if window := _WINDOW.search(error.message):
-        return float(window[1]) * _WINDOW_SECONDS[window[2].lower()]
-    return None
+    return limit.seconds if limit else None
+
+
+def _window(text: str) -> Window | None:
+    """Read a limit in the gateway's words: `limit:5,time:1 minute`."""
+    match = _WINDOW.search(text)
+    if match is None or not int(match[2]):
+        return None
+    return Window(int(match[1]), float(match[2]) * _WINDOW_SECONDS[match[3].lower()])
+
+
+def _shown_limit(response: Response) -> Window | None:
+    """Return the narrowest limit that a gateway's headers show: `remain:9,limit:10,time:1 second`."""
+    shown = [_window(value) for name in _WINDOW_HEADERS if (value := response.headers.get(name))]
+    return min(
+        (each for each in shown if each and each.permits), key=lambda each: each.per_second, default=None
+    )
 
 
 def _retry_after(response: Response) -> float | None:
