@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from batch.errors import BatchError, DeniedError, ServiceUnavailableError
 from batch.job import Conversation, Job
 from batch.model import Kind, Request, Response, Verdict
-from batch.pace import Pace, Rate
+from batch.pace import Auto, Pace, Rate
 from batch.retry import RetryPolicy, next_wait
 from batch.summary import duration
 from batch.transport import TransportError
@@ -97,7 +97,7 @@ class Attempts:
         job: Job[Any],
         transport: Transport,
         *,
-        rate: Rate,
+        rate: Rate | Auto,
         policy: RetryPolicy,
         max_outage: float,
         begin: Callable[[int], None],
@@ -127,6 +127,12 @@ class Attempts:
     def failing(self) -> bool:
         """Whether the last answers were failures, in one of the places at least, and it is not yet down."""
         return any(pace.outage.is_suspected for pace in self._paces.values())
+
+    @property
+    def found_rate(self) -> float | None:
+        """Requests a second that have been found to pass, in all places together; None where fixed."""
+        found = [pace.adaptive.per_second for pace in self._paces.values() if pace.adaptive]
+        return sum(found) if found else None
 
     async def send(self, task: Task) -> tuple[Verdict, Response | None]:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
@@ -212,13 +218,13 @@ class Attempts:
         if pace.outage.answered():
             log.info("%s answers again", task.request.scope)
         if verdict.kind is Kind.THROTTLED:
-            if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
+            if pause := pace.throttled(sent_at, verdict.pause, self._draw(), verdict.limit):
                 self.throttled += 1
                 log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
             task.throttled_since = task.throttled_since or sent_at
             task.attempts += sent_at - task.throttled_since >= self._policy.patience
         else:
-            pace.answered(sent_at)
+            pace.answered(sent_at, verdict.limit)
             task.throttled_since = None
             task.attempts += 1
         if verdict.kind is Kind.DENIED:
