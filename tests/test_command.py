@@ -333,12 +333,12 @@ def test_a_bound_on_a_fixed_rate_is_wrong_usage(command: Command, tmp_path: Path
 def test_a_rate_that_is_found_gets_every_row_through_and_is_hardly_ever_throttled(
     command: Command, sandbox: WatchedSandbox, tmp_path: Path
 ) -> None:
-    sandbox.faults = Faults(rate_limit=RateLimit(20, 1))
-    write_pairs(tmp_path / "pairs.csv", *range(80))
+    sandbox.faults = Faults(rate_limit=RateLimit(10, 1))
+    write_pairs(tmp_path / "pairs.csv", *range(40))
     assert command("associate", "pairs.csv", "--rate", "auto", service=sandbox.url) == SILENCE
-    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * 80
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * 40
     statuses = sandbox.stats()["statuses"]
-    assert statuses["204"] == 80
+    assert statuses["204"] == 40
     assert statuses.get("429", 0) <= 8
 
 

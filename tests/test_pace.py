@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
-from support import ERROR, FOUND, NO, Run, VirtualTimeLoop, Wire, run_virtually
+from support import ERROR, FOUND, NO, OK, Run, VirtualTimeLoop, Wire, run_virtually
 
 from batch.errors import UsageError
 from batch.model import Request, Response, Status
@@ -477,11 +477,12 @@ def test_scopes_do_not_wait_for_one_another() -> None:
 
 
 class Doubtful(Wire):
-    """A service whose first answer to a write is lost in an error, so that each row is sent three times."""
+    """A service that answers the first write of two rows in three with an error; they take three requests."""
 
     async def send(self, request: Request) -> Response:
         is_first = not any(each.url == request.url for each in self.requests)
-        end = FOUND if not request.writes else ERROR if is_first else NO
+        is_sound = int(request.url.rpartition("/")[2]) % 3 == 0
+        end = OK if is_sound else FOUND if not request.writes else ERROR if is_first else NO
         return await self.carry(request, 0.01, lambda: end)
 
 
@@ -493,6 +494,6 @@ def test_retries_and_read_backs_keep_to_the_rate_of_their_scope() -> None:
     for scope in "ab":
         sent = zip(service.times, service.requests, strict=True)
         times = [time for time, request in sent if request.scope == scope]
-        assert len(times) == 90
+        assert len(times) == 10 + 3 * 20
         assert most_in_a_window(times, 1.0) <= 11
-        assert times[-1] - times[0] <= 90 / 9.9 + 0.5
+        assert times[-1] - times[0] <= 70 / 9.9 + 1  # the last back-off
