@@ -11,7 +11,7 @@ from batch.errors import BatchError, DeniedError, ServiceUnavailableError
 from batch.halt import Throttling, after_throttled
 from batch.job import Job
 from batch.model import Kind, Request, Response, Verdict
-from batch.pace import Pace, Rate
+from batch.pace import Auto, Pace, Rate
 from batch.retry import RetryPolicy, hint, next_wait
 from batch.summary import duration
 from batch.task import Task
@@ -82,7 +82,7 @@ class Attempts:
         job: Job[Any],
         transport: Transport,
         *,
-        rate: Rate,
+        rate: Rate | Auto,
         policy: RetryPolicy,
         max_outage: float,
         begin: Callable[[int], None],
@@ -116,6 +116,12 @@ class Attempts:
     def failing(self) -> bool:
         """Whether the last answers were failures, in one of the places at least, and it is not yet down."""
         return any(pace.outage.is_suspected for pace in self._paces.values())
+
+    @property
+    def found_rate(self) -> float | None:
+        """Requests a second that have been found to pass, in all places together; None where fixed."""
+        found = [pace.adaptive.per_second for pace in self._paces.values() if pace.adaptive]
+        return sum(found) if found else None
 
     async def send(self, task: Task) -> tuple[Verdict, Response | None]:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
@@ -228,12 +234,12 @@ class Attempts:
             log.info("%s answers again", task.request.scope)
             self._throttling.pop(task.request.scope, None)
         if verdict.kind is Kind.THROTTLED:
-            if pause := pace.throttled(sent_at, verdict.pause, self._draw()):
+            if pause := pace.throttled(sent_at, verdict.pause, self._draw(), verdict.limit):
                 self.throttled += 1
                 log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
             self._note_throttling(task, verdict, sent_at)
         else:
-            pace.answered(sent_at)
+            pace.answered(sent_at, verdict.limit)
             self._throttling.pop(task.request.scope, None)
             task.throttling = None
             if verdict.kind is not Kind.UNAUTHENTICATED:

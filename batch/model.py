@@ -133,6 +133,18 @@ class Response:
     credential: object = field(default=None, repr=False, compare=False)
 
 
+class Window(NamedTuple):
+    """A service's limit: so many requests in so many seconds."""
+
+    permits: float
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Requests a second."""
+        return self.permits / self.seconds
+
+
 class Kind(Enum):
     """What an attempt's end means for the run."""
 
@@ -158,6 +170,7 @@ class Verdict:
         pause: seconds to wait that the service asked for, or None.
         max_attempts: bound on attempts for this cause, below the run's own, or None.
         maybe_later: whether the service took the request without doing it: it may still do so.
+        limit: the service's rate limit where the answer tells it, or None.
 
     """
 
@@ -169,6 +182,7 @@ class Verdict:
     pause: float | None = None
     max_attempts: int | None = None
     maybe_later: bool = False
+    limit: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

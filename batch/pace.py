@@ -2,11 +2,14 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from aiolimiter import AsyncLimiter
 
+from batch.adaptive import AdaptiveRate
 from batch.errors import UsageError
+from batch.model import Window
 from batch.outage import Outage
 from batch.retry import RetryPolicy, back_off, hint
 
@@ -37,7 +40,22 @@ class Rate:
         return f"{self.permits:.12g}/{unit}"
 
 
-def parse_rate(text: str) -> Rate:
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """A rate that is found while requests are sent.
+
+    Attributes:
+        most: never exceeded, or None.
+
+    """
+
+    most: Rate | None = None
+
+    def __str__(self) -> str:
+        return f"a rate found on the way, {self.most} at most" if self.most else "a rate found on the way"
+
+
+def parse_rate(text: str, option: str = "--rate") -> Rate:
     """Read `20`, `20/s`, `600/min` or `5000/h`.
 
     Raises:
@@ -47,42 +65,59 @@ def parse_rate(text: str) -> Rate:
     match = _RATE.fullmatch(text.strip().lower())
     seconds = _UNITS.get(match[2] or "s") if match else None
     if match is None or seconds is None or float(match[1]) <= 0:
-        raise UsageError(f"--rate {text!r}: write a number above zero and a unit, as 20/s, 600/min or 5000/h")
+        raise UsageError(
+            f"{option} {text!r}: write a number above zero and a unit, as 20/s, 600/min or 5000/h"
+        )
     return Rate(float(match[1]), seconds)
+
+
+def parse_pace(rate: str, most: str | None) -> Rate | Auto:
+    """Read a rate or `auto`, and the most that it may find.
+
+    Raises:
+        UsageError: one of them is not understood, or a fixed rate has a bound.
+
+    """
+    if rate.strip().lower() == "auto":
+        return Auto(parse_rate(most, "--max-rate") if most else None)
+    if most:
+        raise UsageError("--max-rate bounds what --rate auto finds: use it with --rate auto only")
+    return parse_rate(rate)
 
 
 class Pace:
     """The permits of one scope, shared by all workers.
 
     Attributes:
+        adaptive: what finds the rate, or None where it is fixed.
         outage: whether the scope's service is down.
 
     """
 
-    def __init__(self, rate: Rate, policy: RetryPolicy) -> None:
-        per_second = rate.per_second
-        bucket = 1 + per_second * _SLACK
+    def __init__(self, rate: Rate | Auto, policy: RetryPolicy) -> None:
+        self._rate = (
+            rate if isinstance(rate, Rate) else AdaptiveRate(rate.most.per_second if rate.most else inf)
+        )
+        self.adaptive = None if isinstance(self._rate, Rate) else self._rate
         self.outage = Outage()
-        self._limiter = AsyncLimiter(bucket, bucket / (per_second * (1 - _SLACK - _HEADROOM)))
+        self._limited_to = self._rate.per_second
+        self._limiter = _limiter(self._limited_to)
+        self._granted_at = 0.0
+        self._turn = asyncio.Lock()
         self._policy = policy
         self._resume_at = 0.0
         self._throttled = 0
 
     async def permit(self) -> None:
         """Wait until one more request may leave. While the service is down only a probe may."""
-        loop = asyncio.get_running_loop()
         probed = None  # the outage that this one is the probe of
         try:
             while True:
                 if self.outage.since not in (None, probed):
                     probed = await self.outage.turn()
-                while (wait := self.cool_down) > 0:  # noqa: ASYNC110 - it may be prolonged
-                    await asyncio.sleep(wait)
-                await self._limiter.acquire()
-                if self._resume_at <= loop.time() and self.outage.since in (None, probed):
-                    return
-                # A cool-down or an outage began while this one waited: its permit lapses, so that there is
-                # no rush afterwards.
+                async with self._turn:
+                    if await self._granted(probed):
+                        return
         except asyncio.CancelledError:
             if probed is not None and probed == self.outage.since:
                 self.outage.pass_on()
@@ -93,7 +128,35 @@ class Pace:
         """Seconds left of a cool-down; not above 0 where there is none."""
         return self._resume_at - asyncio.get_running_loop().time()
 
-    def throttled(self, sent_at: float, pause: float | None, draw: float) -> float:
+    async def _granted(self, probed: float | None) -> bool:
+        """Wait for the limiter, and go on waiting through cool-downs; return whether no outage came between.
+
+        A permit lapses if a cool-down or an outage began while it was waited for, so that there is no rush
+        afterwards.
+        """
+        loop = asyncio.get_running_loop()
+        while self.outage.since in (None, probed):
+            if (wait := self._resume_at - loop.time()) > 0:
+                await asyncio.sleep(wait)
+                continue
+            if self._rate.per_second != self._limited_to:
+                await self._follow()
+            await self._limiter.acquire()
+            self._granted_at = loop.time()
+            if self._resume_at <= self._granted_at and self.outage.since in (None, probed):
+                return True
+        return False
+
+    async def _follow(self) -> None:
+        """Go over to the present rate. What of it has come up since the last permit is there to be used."""
+        self._limited_to = self._rate.per_second
+        self._limiter = _limiter(self._limited_to)
+        came_up = (asyncio.get_running_loop().time() - self._granted_at) * self._limited_to
+        await self._limiter.acquire(max(self._limiter.max_rate - came_up, 0.0))
+
+    def throttled(
+        self, sent_at: float, pause: float | None, draw: float, limit: Window | None = None
+    ) -> float:
         """Begin a cool-down for all workers; return its length in seconds, 0 if one had begun already.
 
         Args:
@@ -101,20 +164,33 @@ class Pace:
                 together are throttled together and count once.
             pause: seconds the service asks for, or None.
             draw: a random number in [0, 1), for the back-off where the service asks for nothing.
+            limit: what the service tells of its limit.
 
         """
         now = asyncio.get_running_loop().time()
         asked = hint(self._policy, pause)
+        policy = self._policy
+        if self.adaptive:
+            policy = replace(policy, first_wait=self.adaptive.first_wait)
+            self.adaptive.refused(now, resumed=sent_at >= self._resume_at, limit=limit)
         if sent_at < self._resume_at:
             self._resume_at = max(self._resume_at, now + asked) if asked else self._resume_at
             return 0.0
         self._throttled += 1
         # Half the ceiling at least: with full jitter a cool-down could be no pause at all.
-        wait = asked or back_off(self._policy, self._throttled, 0.5 + draw / 2)
+        wait = asked or back_off(policy, self._throttled, 0.5 + draw / 2)
         self._resume_at = now + wait
         return wait
 
-    def answered(self, sent_at: float) -> None:
-        """Note that a request sent after the last cool-down passed: the next back-off starts small again."""
+    def answered(self, sent_at: float, limit: Window | None = None) -> None:
+        """Note an answer. If it was asked for after the last cool-down, the next back-off starts small."""
+        if self.adaptive:
+            now = asyncio.get_running_loop().time()
+            self.adaptive.accepted(now, resumed=sent_at >= self._resume_at, limit=limit)
         if sent_at >= self._resume_at:
             self._throttled = 0
+
+
+def _limiter(per_second: float) -> AsyncLimiter:
+    bucket = 1 + per_second * _SLACK
+    return AsyncLimiter(bucket, bucket / (per_second * (1 - _SLACK - _HEADROOM)))

@@ -59,5 +59,7 @@ def _note(engine: Engine) -> str:
         return "stopping"
     if engine.attempts.down:
         return "the service is down"
+    found = engine.attempts.found_rate
     lost = engine.outcomes[Status.FAILED] + engine.outcomes[Status.UNCONFIRMED]
-    return f"{lost:,} failed" if lost else ""
+    parts = [f"rate {found:.3g}/s" if found else "", f"{lost:,} failed" if lost else ""]
+    return ", ".join(filter(None, parts))

@@ -14,7 +14,7 @@ from batch.halt import NO_LIMITS, Limits
 from batch.job import Job
 from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
-from batch.pace import Rate
+from batch.pace import Auto, Rate
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
 from batch.report import ReportWriter, check_writable, read_summary, recorded, remove_report
 from batch.resume import is_in_doubt, is_open, merged
@@ -55,7 +55,7 @@ class RunSettings:
     report: Path
     failures: Path | None
     target: str
-    rate: Rate
+    rate: Rate | Auto
     concurrency: int
     policy: RetryPolicy
     limits: Limits = NO_LIMITS

@@ -9,13 +9,16 @@ import re
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
-from batch.model import Kind, Response, Verdict
+from batch.model import Kind, Response, Verdict, Window
 from batch.text import printable
 from jobs.error_body import ServiceError, parse_error
 
 _ID_HEADERS = ("X-Request-Id", "X-IAM-Trace-Id", "X-Openstack-Request-Id")
-_WINDOW = re.compile(r"limit:\s*[0-9]{1,9},\s*time:\s*([0-9]{1,9})\s*(second|minute|hour|day)", re.IGNORECASE)
+_WINDOW = re.compile(
+    r"limit:\s*([0-9]{1,9}),\s*time:\s*([0-9]{1,9})\s*(second|minute|hour|day)", re.IGNORECASE
+)
 _WINDOW_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_WINDOW_HEADERS = tuple(f"X-Apig-RateLimit-{each}" for each in ("Api", "User", "App", "Ip", "Api-Allenv"))
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -92,7 +95,8 @@ def classify(response: Response) -> Verdict:
     """
     status = response.status
     if status == 204:
-        return _DONE
+        limit = _shown_limit(response)
+        return replace(_DONE, limit=limit) if limit else _DONE
     verdict = _meaning(response)
     is_open = 200 <= status < 300 or status >= 500
     if not is_open or _without_gateway(verdict.code) in _THROTTLED:
@@ -109,10 +113,11 @@ def _meaning(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
         error = ServiceError()
     code, text = _without_gateway(error.code), error.message.lower()
     if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
-        return _verdict(Kind.THROTTLED, "throttled", error, pause=_pause(response, error))
+        limit = _window(error.message)
+        return _verdict(Kind.THROTTLED, "throttled", error, pause=_pause(response, limit), limit=limit)
     if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
-        return _DONE
+        return replace(_DONE, limit=_shown_limit(response))
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
     if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
@@ -140,8 +145,9 @@ def _verdict(
     maybe_applied: bool = False,
     pause: float | None = None,
     max_attempts: int | None = None,
+    limit: Window | None = None,
 ) -> Verdict:
-    return Verdict(kind, reason, maybe_applied, error.code, error.message, pause, max_attempts)
+    return Verdict(kind, reason, maybe_applied, error.code, error.message, pause, max_attempts, limit=limit)
 
 
 def _without_gateway(code: str) -> str:
@@ -158,13 +164,27 @@ def _reason(code: str, text: str) -> str:
     return by_text or _REASONS_BY_CODE.get(code, "")
 
 
-def _pause(response: Response, error: ServiceError) -> float | None:
+def _pause(response: Response, limit: Window | None) -> float | None:
     """Return seconds to wait after being throttled: the header's, else the window named in the message."""
     if (asked := _retry_after(response)) is not None and asked > 0:
         return asked
-    if window := _WINDOW.search(error.message):
-        return float(window[1]) * _WINDOW_SECONDS[window[2].lower()]
-    return None
+    return limit.seconds if limit else None
+
+
+def _window(text: str) -> Window | None:
+    """Read a limit in the gateway's words: `limit:5,time:1 minute`."""
+    match = _WINDOW.search(text)
+    if match is None or not int(match[2]):
+        return None
+    return Window(int(match[1]), float(match[2]) * _WINDOW_SECONDS[match[3].lower()])
+
+
+def _shown_limit(response: Response) -> Window | None:
+    """Return the narrowest limit that a gateway's headers show: `remain:9,limit:10,time:1 second`."""
+    shown = [_window(value) for name in _WINDOW_HEADERS if (value := response.headers.get(name))]
+    return min(
+        (each for each in shown if each and each.permits), key=lambda each: each.per_second, default=None
+    )
 
 
 def _retry_after(response: Response) -> float | None:

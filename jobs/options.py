@@ -69,8 +69,11 @@ CaFile = Annotated[
 ]
 RateText = Annotated[
     str,
-    _option("--rate", "Requests of any kind, as 20/s, 600/min or 5000/h.", metavar="R", show_default=True),
+    _option(
+        "--rate", "Requests of any kind, as 20/s, 600/min or 5000/h; or auto.", metavar="R", show_default=True
+    ),
 ]
+MaxRateText = Annotated[str | None, _option("--max-rate", "The most that --rate auto may find.", metavar="R")]
 Concurrency = Annotated[
     int, _option("--concurrency", "Requests in flight at most.", metavar="N", min=1, max=10_000)
 ]
@@ -140,6 +143,7 @@ class RunOptions(PlaceOptions):
     format: InputFormat = None
     only: Only = None
     rate: RateText = "10/s"
+    max_rate: MaxRateText = None
     concurrency: Concurrency = 32
     max_attempts: MaxAttempts = 6
     max_failures: MaxFailures = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from batch.errors import BusyError, InputUnusableError, UsageError
 from batch.halt import Limits, parse_failure_limit
 from batch.journal import journal_path, run_state
-from batch.pace import parse_rate
+from batch.pace import Auto, parse_pace
 from batch.preflight import Preflight
 from batch.report import REPORT_COLUMNS, open_report
 from batch.resume import undoable
@@ -174,7 +174,7 @@ def _settings(command: str, options: RunOptions, where: Site, folder: Path | Non
         report=report,
         failures=options.failures,
         target=where.address(),
-        rate=parse_rate(options.rate),
+        rate=parse_pace(options.rate, options.max_rate),
         concurrency=options.concurrency,
         policy=RetryPolicy(options.max_attempts, patience=options.max_outage),
         limits=limits,
@@ -218,5 +218,8 @@ def _shows_progress(options: RunOptions) -> bool:
 
 
 def _estimate(checked: Preflight, settings: RunSettings) -> str:
-    seconds = checked.sendable / settings.rate.per_second
-    return f"{counted(checked.sendable, 'request')} at least, in {duration(seconds)} or more"
+    requests = f"{counted(checked.sendable, 'request')} at least"
+    fastest = settings.rate.most if isinstance(settings.rate, Auto) else settings.rate
+    if fastest is None:
+        return requests
+    return f"{requests}, in {duration(checked.sendable / fastest.per_second)} or more"

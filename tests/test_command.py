@@ -19,7 +19,7 @@ import pytest
 from conftest import PATIENCE, Ended, WatchedSandbox, answering, arguments, environment
 from support import PROJECT, fpga, image
 
-from jobs.sandbox import Faults
+from jobs.sandbox import Faults, RateLimit
 
 Command = Callable[..., Ended]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -297,6 +297,62 @@ def test_a_dry_run_says_what_would_be_sent_and_leaves_nothing(
     assert "at 60/min: 2 requests at least, in 2.0 s or more" in ended.stderr
     assert sandbox.requests == 0
     assert files(tmp_path) == ["pairs.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "at a rate found on the way: 1 request at least\n"),
+        (
+            ("--max-rate", "30/min"),
+            "at a rate found on the way, 30/min at most: 1 request at least, in 2.0 s",
+        ),
+    ],
+)
+def test_a_dry_run_does_not_promise_a_rate_that_is_to_be_found(
+    command: Command, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    ended = command(
+        "associate", "pairs.csv", "--dry-run", "--rate", "auto", *options, service="https://x.example"
+    )
+    assert ended.exit_code == 0
+    assert said in ended.stderr
+
+
+def test_a_bound_on_a_fixed_rate_is_wrong_usage(command: Command, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    ended = command(
+        "associate", "pairs.csv", "--rate", "20/s", "--max-rate", "50/s", service="https://x.example"
+    )
+    assert ended.exit_code == 2
+    assert "--max-rate" in ended.stderr
+    assert files(tmp_path) == ["pairs.csv"]
+
+
+def test_a_rate_that_is_found_gets_every_row_through_and_is_hardly_ever_throttled(
+    command: Command, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    sandbox.faults = Faults(rate_limit=RateLimit(10, 1))
+    write_pairs(tmp_path / "pairs.csv", *range(40))
+    assert command("associate", "pairs.csv", "--rate", "auto", service=sandbox.url) == SILENCE
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * 40
+    statuses = sandbox.stats()["statuses"]
+    assert statuses["204"] == 40
+    assert statuses.get("429", 0) <= 8
+
+
+def test_a_run_tells_the_rate_that_it_has_found(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", *range(100))
+    process = start("associate", "pairs.csv", "--rate", "auto", service=sandbox.url)
+    sandbox.await_request()
+    process.send_signal(signal.SIGUSR1)
+    assert process.stderr
+    assert re.search(r", rate 5/s, after ", process.stderr.readline())
+    process.terminate()
+    process.wait(PATIENCE)
 
 
 def test_strict_refuses_the_whole_file_for_one_invalid_row(

@@ -670,6 +670,49 @@ def test_the_window_named_in_the_message_is_the_pause(message: str, pause: float
     assert throttled(message).pause == pause
 
 
+@pytest.mark.parametrize(
+    ("message", "limit"),
+    [
+        ("policy ip over ratelimit,limit:5,time:1 minute", (5, 60.0)),
+        ("policy user over ratelimit,limit:200,time:10 second", (200, 10.0)),
+        ("limit:0,time:1 minute", (0, 60.0)),
+        ("limit:5,time:0 minute", None),
+        ("limit:XX,time:1 second", None),
+        ("Flow limit exceeded", None),
+    ],
+)
+def test_the_window_named_in_the_message_is_the_limit(
+    message: str, limit: tuple[float, float] | None
+) -> None:
+    assert throttled(message).limit == limit
+
+
+@pytest.mark.parametrize("status", [200, 204])
+@pytest.mark.parametrize(
+    ("headers", "limit"),
+    [
+        ({"X-Apig-RateLimit-api": "remain:9,limit:10,time:10 second"}, (10, 10.0)),
+        ({"X-Apig-Ratelimit-Api-Allenv": "remain:199,limit:200,time:1 second"}, (200, 1.0)),
+        (
+            {
+                "X-APIG-Ratelimit-Api": "remain:92,limit:100,time:1 minute",
+                "X-APIG-Ratelimit-Api-Allenv": "remain:9,limit:10,time:1 second",
+            },
+            (100, 60.0),
+        ),
+        ({"X-Apig-RateLimit-User": "remain:0,limit:0,time:1 second"}, None),
+        ({"X-Apig-RateLimit-App": "remain:9"}, None),
+        ({"X-Apig-RateLimit-Ip": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_narrowest_limit_that_the_gateways_headers_show_is_the_limit(
+    status: int, headers: dict[str, str], limit: tuple[float, float] | None
+) -> None:
+    verdict = classify(Response(status, CIMultiDict(headers)))
+    assert (verdict.kind, verdict.limit) == (Kind.DONE, limit)
+
+
 def test_retry_after_outranks_the_window() -> None:
     assert throttled("limit:5,time:1 minute", Retry_After="7").pause == 7.0
 

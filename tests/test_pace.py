@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
-from support import VirtualTimeLoop, run_virtually
+from support import ERROR, FOUND, NO, OK, Run, VirtualTimeLoop, Wire, run_virtually
 
 from batch.errors import UsageError
+from batch.model import Request, Response, Status
 from batch.pace import Pace, Rate, parse_rate
 from batch.retry import RetryPolicy
 
@@ -26,6 +27,7 @@ RATES = [
     Rate(50),
     Rate(500),
     Rate(2000),
+    Rate(5000),
 ]
 POLICY = RetryPolicy(first_wait=0.5, longest_wait=30.0, patience=300.0)
 FAST = Rate(1_000_000)
@@ -182,8 +184,24 @@ def test_no_window_sees_more_than_the_rate_and_one(
     assert most_in_a_window(run(compete()), window_of(rate)) <= bound(rate)
 
 
+@pytest.mark.parametrize("run", [run_virtually, run_late])
+@pytest.mark.parametrize("rate", [Rate(1, 60.0), Rate(60, 60.0), Rate(600, 60.0), Rate(6000, 60.0)], ids=str)
+def test_a_rate_per_minute_is_kept_in_every_minute_and_evenly_in_every_second(
+    rate: Rate, run: Callable[[Coroutine[Any, Any, list[float]]], list[float]]
+) -> None:
+    async def compete() -> list[float]:
+        return await permits(Pace(rate, POLICY), 200.0)
+
+    times = run(compete())
+    assert most_in_a_window(times, 60.0) <= rate.permits + 1
+    assert most_in_a_window(times, 1.0) <= rate.per_second + 1
+
+
+@pytest.mark.parametrize("run", [run_virtually, run_late])
 @pytest.mark.parametrize("rate", RATES, ids=str)
-def test_there_is_no_burst_after_an_idle_pause(rate: Rate) -> None:
+def test_there_is_no_burst_after_an_idle_pause(
+    rate: Rate, run: Callable[[Coroutine[Any, Any, list[float]]], list[float]]
+) -> None:
     async def compete() -> list[float]:
         pace = Pace(rate, POLICY)
         times = await permits(pace, 3 * window_of(rate))
@@ -192,11 +210,49 @@ def test_there_is_no_burst_after_an_idle_pause(rate: Rate) -> None:
             times += await permits(pace, 3 * window_of(rate))
         return times
 
-    assert most_in_a_window(run_virtually(compete()), window_of(rate)) <= bound(rate)
+    assert most_in_a_window(run(compete()), window_of(rate)) <= bound(rate)
+
+
+@pytest.mark.parametrize("standstill", [0.1, 1.0, 3600.0])
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_there_is_no_burst_after_the_machine_stood_still(rate: Rate, standstill: float) -> None:
+    async def compete() -> list[float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+
+        def stand_still() -> None:
+            loop._jumping.now += standstill * window_of(rate)
+
+        loop.call_later(1.2 * window_of(rate), stand_still)
+        return await permits(Pace(rate, POLICY), (standstill + 4) * window_of(rate))
+
+    assert most_in_a_window(run_late(compete()), window_of(rate)) <= bound(rate)
 
 
 @pytest.mark.parametrize("rate", RATES, ids=str)
-def test_there_is_no_burst_after_a_cool_down(rate: Rate) -> None:
+def test_there_is_no_burst_after_an_outage(rate: Rate) -> None:
+    async def compete() -> list[float]:
+        pace = Pace(rate, POLICY)
+        asking = asyncio.create_task(permits(pace, 37 + 4 * window_of(rate)))
+        await asyncio.sleep(2 * window_of(rate))
+        for row in range(3):
+            pace.outage.failed(now(), row, reached=False)
+            await asyncio.sleep(1.5)
+        assert pace.outage.since is not None
+        await asyncio.sleep(30)
+        pace.outage.answered()
+        return await asking
+
+    times = run_late(compete())
+    assert max(after - before for before, after in pairwise(times)) >= min(20, 60 / rate.per_second)
+    assert most_in_a_window(times, window_of(rate)) <= bound(rate)
+
+
+@pytest.mark.parametrize("run", [run_virtually, run_late])
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_there_is_no_burst_after_a_cool_down(
+    rate: Rate, run: Callable[[Coroutine[Any, Any, list[float]]], list[float]]
+) -> None:
     async def compete() -> list[float]:
         pace = Pace(rate, POLICY)
         cool_down = 2.5 * window_of(rate)
@@ -205,7 +261,7 @@ def test_there_is_no_burst_after_a_cool_down(rate: Rate) -> None:
         )
         return await permits(pace, 8 * window_of(rate))
 
-    times = run_virtually(compete())
+    times = run(compete())
     assert max(after - before for before, after in pairwise(times)) >= 2.5
     assert most_in_a_window(times, window_of(rate)) <= bound(rate)
 
@@ -418,3 +474,26 @@ def test_scopes_do_not_wait_for_one_another() -> None:
         return await wait_for_permit(Pace(FAST, POLICY))
 
     assert in_a_cool_down(check) < MILLISECOND
+
+
+class Doubtful(Wire):
+    """A service that answers the first write of two rows in three with an error; they take three requests."""
+
+    async def send(self, request: Request) -> Response:
+        is_first = not any(each.url == request.url for each in self.requests)
+        is_sound = int(request.url.rpartition("/")[2]) % 3 == 0
+        end = OK if is_sound else FOUND if not request.writes else ERROR if is_first else NO
+        return await self.carry(request, 0.01, lambda: end)
+
+
+def test_retries_and_read_backs_keep_to_the_rate_of_their_scope() -> None:
+    service = Doubtful()
+    run = Run(service=service, rows=60, thing=lambda n: f"{'ab'[n % 2]}/{n}", concurrency=16, rate=Rate(10))
+    run.go()
+    assert [each.status for each in run.results.values()] == [Status.SUCCEEDED] * 60
+    for scope in "ab":
+        sent = zip(service.times, service.requests, strict=True)
+        times = [time for time, request in sent if request.scope == scope]
+        assert len(times) == 10 + 3 * 20
+        assert most_in_a_window(times, 1.0) <= 11
+        assert times[-1] - times[0] <= 70 / 9.9 + 1  # the last back-off

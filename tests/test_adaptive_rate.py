@@ -1,0 +1,222 @@
+"""The rate that finds itself, against services that limit in different ways; time moves only in the tests."""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from rate_simulator import FixedWindow, LeakyBucket, Limit, Scenario, SlidingWindow, TokenBucket, simulate
+from support import run_virtually
+
+from batch.adaptive import AdaptiveRate
+from batch.errors import UsageError
+from batch.model import Window
+from batch.pace import Auto, Pace, Rate, parse_pace
+from batch.retry import RetryPolicy
+
+EVERY_KIND = pytest.mark.parametrize(
+    "kind", [FixedWindow, SlidingWindow, TokenBucket, LeakyBucket], ids=lambda kind: kind.__name__
+)
+
+
+def attainable(kind: type[Limit], permits: float = 50) -> float:
+    """Return the share of a limit that is to be used.
+
+    When requests take from 20 to 200 ms, sending evenly gets 92 % out of a sliding window of a second and no
+    more: it remembers the bunch in which they arrive. And a hundred requests tell little of a slow one.
+    """
+    if kind is not SlidingWindow:
+        return 0.9
+    return 0.75 if permits < 10 else 0.85
+
+
+def check(scenario: Scenario, used: float) -> None:
+    figures = simulate(scenario)
+    assert figures.used >= used, figures
+    assert figures.refused < 0.02, figures
+
+
+@EVERY_KIND
+@pytest.mark.parametrize(("permits", "lasts"), [(2, 360), (10, 120), (50, 80), (500, 40)])
+def test_a_limit_that_nobody_tells_is_found_and_used(kind: type[Limit], permits: float, lasts: float) -> None:
+    scenario = Scenario(kind=kind, window=Window(permits, 1.0), lasts=lasts)
+    check(scenario, attainable(kind, permits))
+
+
+@EVERY_KIND
+def test_a_limit_by_the_minute_that_nobody_tells_is_found_within_two_windows(kind: type[Limit]) -> None:
+    check(Scenario(kind=kind, window=Window(60, 60.0), lasts=900), 0.9)
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("permits", [60, 600])
+def test_a_limit_by_the_minute_that_refusals_tell_is_kept_from_the_first_of_them_on(
+    kind: type[Limit], permits: float
+) -> None:
+    figures = simulate(Scenario(kind=kind, window=Window(permits, 60.0), lasts=600, tells=True))
+    assert figures.used >= 0.95
+    assert figures.refused == 0
+    assert figures.refused_overall < 0.01
+
+
+@EVERY_KIND
+def test_a_limit_that_refusals_tell_is_used(kind: type[Limit]) -> None:
+    check(Scenario(kind=kind, window=Window(100, 1.0), lasts=60, tells=True), attainable(kind))
+
+
+@EVERY_KIND
+def test_a_limit_that_every_answer_shows_is_hardly_ever_exceeded(kind: type[Limit]) -> None:
+    figures = simulate(Scenario(kind=kind, window=Window(100, 1.0), lasts=60, shows=True))
+    assert figures.used >= 0.9
+    assert figures.refused_overall < 0.003
+
+
+@EVERY_KIND
+@pytest.mark.parametrize(("permits", "phase"), [(50, 60), (10, 80)])
+def test_a_limit_that_halves_and_doubles_is_followed(kind: type[Limit], permits: float, phase: float) -> None:
+    moves = ((phase, permits / 2), (2 * phase, permits))
+    scenario = Scenario(kind=kind, window=Window(permits, 1.0), lasts=3 * phase, moves=moves)
+    check(scenario, attainable(kind))
+
+
+@EVERY_KIND
+def test_half_the_limit_is_left_to_a_second_client(kind: type[Limit]) -> None:
+    check(Scenario(kind=kind, window=Window(50, 1.0), lasts=120, rival=50.0), attainable(kind))
+
+
+@pytest.mark.parametrize("latency", [(0.02, 0.02), (0.2, 0.2)])
+def test_how_long_answers_take_does_not_matter(latency: tuple[float, float]) -> None:
+    check(Scenario(kind=SlidingWindow, window=Window(50, 1.0), lasts=80, latency=latency), 0.9)
+
+
+def test_the_rate_never_exceeds_the_bound_that_is_set() -> None:
+    scenario = Scenario(kind=FixedWindow, window=Window(100, 1.0), lasts=60)
+    figures = simulate(scenario, Auto(Rate(40)))
+    assert 0.39 <= figures.used <= 0.4
+    assert figures.refused_overall == 0
+
+
+# What answers do to the rate
+
+
+def answer(rate: AdaptiveRate, seconds: float, *, start: float, share: float = 1.0) -> float:
+    """Let requests pass that use such a share of the rate; return the time when they have."""
+    now = start
+    while now < start + seconds:
+        now += 1 / (rate.per_second * share)
+        rate.accepted(now, resumed=True)
+    return now
+
+
+def test_it_starts_low_and_grows_by_half_while_nothing_is_refused() -> None:
+    rate = AdaptiveRate()
+    seen = [rate.per_second]
+    now = 0.0
+    while len(seen) < 5:
+        now = answer(rate, 0.01, start=now)
+        if rate.per_second != seen[-1]:
+            seen.append(rate.per_second)
+    assert seen[0] == 5
+    assert [after / before for before, after in pairwise(seen)] == pytest.approx([1.5] * 4)
+
+
+def test_a_rate_that_is_not_used_does_not_grow() -> None:
+    rate = AdaptiveRate()
+    answer(rate, 100, start=0.0, share=0.5)
+    assert rate.per_second == 5
+
+
+def test_while_requests_are_refused_it_asks_slowly() -> None:
+    rate = AdaptiveRate()
+    now = answer(rate, 12, start=0.0)
+    before = rate.per_second
+    assert before > 50
+    rate.refused(now, resumed=True)
+    assert rate.per_second <= 0.3 * before
+    rate.accepted(now + 0.5, resumed=False)  # it was under way already
+    assert rate.per_second <= 0.3 * before
+    rate.accepted(now + 1, resumed=True)
+    assert 0.5 * before < rate.per_second < before
+
+
+def test_a_limit_below_the_rate_is_gone_to_at_once() -> None:
+    rate = AdaptiveRate()
+    now = answer(rate, 12, start=0.0)
+    rate.accepted(now, resumed=True, limit=Window(600, 60.0))
+    assert rate.per_second == pytest.approx(9.7)
+    rate.refused(now + 1, resumed=True, limit=Window(5, 1.0))
+    rate.accepted(now + 2, resumed=True)
+    assert rate.per_second == pytest.approx(4.85)
+
+
+def test_a_limit_that_is_shown_to_have_risen_is_grown_into() -> None:
+    rate = AdaptiveRate()
+    rate.accepted(0.0, resumed=True, limit=Window(5, 1.0))
+    answer(rate, 30, start=0.0)
+    assert rate.per_second == pytest.approx(4.85)
+    rate.accepted(30.0, resumed=True, limit=Window(50, 1.0))
+    answer(rate, 15, start=30.0)
+    assert rate.per_second == pytest.approx(48.5)
+
+
+@pytest.mark.parametrize("limit", [Window(0, 1.0), Window(1, 1e9), Window(1e9, 1.0)])
+def test_no_limit_that_is_told_stops_it_or_drives_it_beyond_its_bound(limit: Window) -> None:
+    rate = AdaptiveRate(most=20)
+    for now in range(100):
+        rate.accepted(now / 10, resumed=True, limit=limit)
+        rate.refused(now / 10 + 0.01, resumed=True, limit=limit)
+        assert 0 < rate.per_second <= 20
+
+
+def test_a_pause_begins_with_a_quarter_of_the_last() -> None:
+    rate = AdaptiveRate()
+    now = answer(rate, 5, start=0.0)
+    assert rate.first_wait == 0.1
+    rate.refused(now, resumed=True)
+    rate.refused(now + 10, resumed=True)
+    rate.accepted(now + 20, resumed=True)
+    assert rate.first_wait == 5
+
+
+# Permits at a rate that changes
+
+
+def test_a_new_rate_takes_effect_without_a_rush_and_without_losing_whoever_waits() -> None:
+    async def compete() -> list[float]:
+        loop = asyncio.get_running_loop()
+        pace = Pace(Auto(), RetryPolicy())
+        granted: list[float] = []
+
+        async def work() -> None:
+            await pace.permit()
+            granted.append(loop.time())
+
+        began = loop.time()
+        waiting = [loop.create_task(work()) for _ in range(200)]
+        for at, limit in ((2.0, 2.0), (12.0, 50.0)):
+            loop.call_at(began + at, pace.answered, began, Window(limit / 0.97, 1.0))
+        loop.call_at(began + 12.5, setattr, pace.adaptive, "_rate", 50.0)
+        await asyncio.wait(waiting)
+        return [time - began for time in granted]
+
+    times = run_virtually(compete())
+    assert len(times) == 200
+    assert sum(time < 2 for time in times) == pytest.approx(10, abs=1)
+    assert sum(2 <= time < 12 for time in times) == pytest.approx(20, abs=1)
+    late = [time for time in times if time > 13.5]
+    assert min(after - before for before, after in pairwise(late)) > 0.015
+    assert max(times) < 17
+
+
+@pytest.mark.parametrize("text", ["auto", " AUTO "])
+def test_auto_is_a_rate(text: str) -> None:
+    assert parse_pace(text, None) == Auto()
+    assert parse_pace(text, "50/s") == Auto(Rate(50))
+    assert parse_pace("20", None) == Rate(20)
+
+
+@pytest.mark.parametrize(
+    ("rate", "most"), [("20/s", "50/s"), ("auto", "auto"), ("auto", "0"), ("automatic", None)]
+)
+def test_a_bound_belongs_to_auto_and_is_a_rate(rate: str, most: str | None) -> None:
+    with pytest.raises(UsageError, match=r"--max-rate|--rate 'automatic'"):
+        parse_pace(rate, most)
