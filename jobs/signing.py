@@ -9,9 +9,10 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote, urlsplit
+from functools import lru_cache
+from urllib.parse import quote, unquote
 
 ALGORITHM = "SDK-HMAC-SHA256"
 DATE_FORM = "%Y%m%dT%H%M%SZ"
@@ -53,25 +54,26 @@ def signed(
         now: seconds since the epoch; the gateway refuses what is more than 15 minutes off.
 
     """
-    parts = urlsplit(url)
+    place, _, query = url.partition("?")
+    host, slash, path = place.partition("://")[2].partition("/")
     sent = {name: value.strip() for name, value in headers.items()}
-    sent["Host"] = parts.netloc.rpartition("@")[2]
-    sent["X-Sdk-Date"] = date = time.strftime(DATE_FORM, time.gmtime(now))
+    sent["Host"] = host
+    sent["X-Sdk-Date"] = date = _written(int(now))
     if keys.security_token:
         sent["X-Security-Token"] = keys.security_token
     if not sent.get("Content-Type", _HASHED_TYPES[0]).startswith(_HASHED_TYPES):
         sent["X-Sdk-Content-Sha256"] = UNSIGNED
-    names = sorted((name.lower(), value) for name, value in sent.items() if "_" not in name)
+    names = sorted([(name.lower(), value) for name, value in sent.items() if "_" not in name])
     digest = sent.get("X-Sdk-Content-Sha256") or (hashlib.sha256(body).hexdigest() if body else _NOTHING)
-    request = canonical_request(method, parts.path, parts.query, names, digest)
+    request = canonical_request(method, slash + path, query, names, digest)
     signature = signature_of(keys.secret, text_to_sign(date, request))
-    listed = ";".join(name for name, _ in names)
+    listed = ";".join([name for name, _ in names])
     sent["Authorization"] = f"{ALGORITHM} Access={keys.access}, SignedHeaders={listed}, Signature={signature}"
     return sent
 
 
 def canonical_request(
-    method: str, path: str, query: str, headers: Iterable[tuple[str, str]], digest: str
+    method: str, path: str, query: str, headers: Sequence[tuple[str, str]], digest: str
 ) -> str:
     """Return a request in the one form in which both sides see it.
 
@@ -83,9 +85,8 @@ def canonical_request(
         digest: of the body, in hex.
 
     """
-    headers = list(headers)
-    lines = "".join(f"{name}:{value.strip()}\n" for name, value in headers)
-    names = ";".join(name for name, _ in headers)
+    lines = "".join([f"{name}:{value.strip()}\n" for name, value in headers])
+    names = ";".join([name for name, _ in headers])
     return f"{method}\n{_canonical_path(path)}\n{canonical_query(query)}\n{lines}\n{names}\n{digest}"
 
 
@@ -101,13 +102,18 @@ def canonical_query(query: str) -> str:
 def text_to_sign(date: str, request: str, scope: str = "") -> str:
     """Return what is signed of a canonical request; a scope stands in it in the older form only."""
     digest = hashlib.sha256(request.encode()).hexdigest()
-    return "\n".join(filter(None, (ALGORITHM, date, scope, digest)))
+    return f"{ALGORITHM}\n{date}\n{scope}\n{digest}" if scope else f"{ALGORITHM}\n{date}\n{digest}"
 
 
 def signature_of(secret: str | bytes, text: str) -> str:
     """Return the signature of a text, in hex."""
     key = secret.encode() if isinstance(secret, str) else secret
     return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=2)
+def _written(second: int) -> str:
+    return time.strftime(DATE_FORM, time.gmtime(second))
 
 
 def _canonical_path(path: str) -> str:
