@@ -153,7 +153,8 @@ class Attempts:
             raise
         finally:
             task.in_flight = False
-        log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
         task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
         task.maybe_later = task.maybe_later or (verdict.maybe_later and request.writes)
         if verdict.kind is Kind.NO_SERVICE and not verdict.code and request.scope in self._served:
@@ -163,7 +164,7 @@ class Attempts:
         if verdict.kind is Kind.TRANSIENT and (response is None or response.status >= 500):
             self._note_failure(task, verdict, pace, sent_at)
         else:
-            self._note_answer(task, verdict, pace, sent_at)
+            self._note_answer(task, verdict, response, pace, sent_at)
         return verdict, response
 
     async def _renewed(
@@ -228,7 +229,9 @@ class Attempts:
             told = f"the service has been down for {lasted}: {pace.outage.cause}"
             self._stop(ServiceUnavailableError(told), finish=False)
 
-    def _note_answer(self, task: Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
+    def _note_answer(
+        self, task: Task, verdict: Verdict, response: Response | None, pace: Pace, sent_at: float
+    ) -> None:
         """Keep what an answer means for the row, its scope and the run."""
         if pace.outage.answered():
             log.info("%s answers again", task.request.scope)
@@ -239,7 +242,8 @@ class Attempts:
                 log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
             self._note_throttling(task, verdict, sent_at)
         else:
-            pace.answered(sent_at, verdict.limit)
+            shown = self._job.shown_limit(response) if pace.adaptive and response else None
+            pace.answered(sent_at, shown)
             self._throttling.pop(task.request.scope, None)
             task.throttling = None
             if verdict.kind is not Kind.UNAUTHENTICATED:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from batch.model import Answer, Request, Response, Result, Verdict
+from batch.model import Answer, Request, Response, Result, Verdict, Window
 
 Conversation = Generator[Request, Answer, Result]
 
@@ -80,4 +80,8 @@ class Job(Protocol[Item]):
 
     def classify(self, response: Response) -> Verdict:
         """Say what a response means. Pure."""
+        ...
+
+    def shown_limit(self, response: Response) -> Window | None:
+        """Return the service's rate limit where an answer that is no refusal shows it. Pure."""
         ...

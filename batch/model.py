@@ -92,8 +92,7 @@ class Row(NamedTuple):
         return self.earlier.row if self.earlier else self.number
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One call of the service, complete but for credentials.
 
     Attributes:
@@ -170,7 +169,7 @@ class Verdict:
         pause: seconds to wait that the service asked for, or None.
         max_attempts: bound on attempts for this cause, below the run's own, or None.
         maybe_later: whether the service took the request without doing it: it may still do so.
-        limit: the service's rate limit where the answer tells it, or None.
+        limit: the service's rate limit where a refusal tells it, or None.
 
     """
 
@@ -185,8 +184,7 @@ class Verdict:
     limit: Window | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The final answer to a request, after all attempts: what a job's conversation is sent.
 
     Attributes:
@@ -205,8 +203,7 @@ class Answer:
     maybe_later: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a job says of a row when its conversation ends."""
 
     status: Status
@@ -217,8 +214,7 @@ class Result:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A row's result with what the engine knows of it: everything the report says beyond the input.
 
     Attributes:

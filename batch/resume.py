@@ -1,7 +1,6 @@
 """Pure: what an earlier report leaves to do, and how its outcomes and new ones become one."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime
 
 from batch.model import UNREAD, Outcome, Record, Result, Status
@@ -55,8 +54,7 @@ def continued(earlier: Outcome | None, new: Outcome) -> Outcome:
     started_at, finished_at = earlier.started_at or new.started_at, new.finished_at or earlier.finished_at
     measured = (earlier.duration_ms or 0) + (new.duration_ms or 0)
     between = round(((finished_at or 0) - (started_at or 0)) * 1000) if new.attempts else 0
-    return replace(
-        new,
+    return new._replace(
         attempts=earlier.attempts + new.attempts,
         started_at=started_at,
         finished_at=finished_at,

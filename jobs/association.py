@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 
 from batch.job import Column, Conversation, RowError
-from batch.model import UNREAD, Answer, Kind, Request, Response, Result, Status, Verdict
+from batch.model import UNREAD, Answer, Kind, Request, Response, Result, Status, Verdict, Window
 from batch.text import quoted
 from jobs import ecs
 from jobs.endpoints import Site, is_project_id, is_region
@@ -85,6 +85,10 @@ class AssociationJob:
     def classify(self, response: Response) -> Verdict:
         """Say what a response means."""
         return ecs.classify(response)
+
+    def shown_limit(self, response: Response) -> Window | None:
+        """Return the service's rate limit where an answer shows it."""
+        return ecs.shown_limit(response)
 
     def _own_address(self, project_id: str, region: str) -> str:
         if project_id and not is_project_id(project_id):

@@ -95,8 +95,7 @@ def classify(response: Response) -> Verdict:
     """
     status = response.status
     if status == 204:
-        limit = _shown_limit(response)
-        return replace(_DONE, limit=limit) if limit else _DONE
+        return _DONE
     verdict = _meaning(response)
     is_open = 200 <= status < 300 or status >= 500
     if not is_open or _without_gateway(verdict.code) in _THROTTLED:
@@ -117,7 +116,7 @@ def _meaning(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
         return _verdict(Kind.THROTTLED, "throttled", error, pause=_pause(response, limit), limit=limit)
     if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
-        return replace(_DONE, limit=_shown_limit(response))
+        return _DONE
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
     if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
@@ -179,8 +178,8 @@ def _window(text: str) -> Window | None:
     return Window(int(match[1]), float(match[2]) * _WINDOW_SECONDS[match[3].lower()])
 
 
-def _shown_limit(response: Response) -> Window | None:
-    """Return the narrowest limit that a gateway's headers show: `remain:9,limit:10,time:1 second`."""
+def shown_limit(response: Response) -> Window | None:
+    """Return the narrowest limit that the gateway's headers show: `remain:9,limit:10,time:1 second`."""
     shown = [_window(value) for name in _WINDOW_HEADERS if (value := response.headers.get(name))]
     return min(
         (each for each in shown if each and each.permits), key=lambda each: each.per_second, default=None

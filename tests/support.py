@@ -231,6 +231,9 @@ class Switch:
             return Result(Status.SUCCEEDED)
         return Result(Status.FAILED, answer.verdict.reason)
 
+    def shown_limit(self, _response: Response) -> None:
+        return None
+
     def classify(self, response: Response) -> Verdict:
         asked = response.headers.get("Retry-After")
         pause = float(asked) if asked else None

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -226,7 +225,7 @@ def test_a_write_whose_end_nobody_has_seen_may_still_come(reason: str) -> None:
 
 @pytest.mark.parametrize("last", [BROKEN, MERGED, lost(), refused(400, "Ecs.9999", "no"), MISSING])
 def test_a_write_that_was_taken_for_later_may_still_come_whatever_is_said_afterwards(last: Answer) -> None:
-    later = replace(last, in_doubt=True, maybe_later=True)
+    later = last._replace(in_doubt=True, maybe_later=True)
     assert result(Associate(SITE), later, nothing()) == ("unconfirmed", "accepted")
     assert result(Associate(SITE), later, listing(F)) == ("succeeded", "")
     assert result(Disassociate(SITE), later, listing(F)) == ("unconfirmed", "accepted")
@@ -445,7 +444,7 @@ def test_a_malformed_listing_says_nothing_either_way(document: Any) -> None:
 
 
 def test_an_unreadable_listing_leaves_the_writes_own_words_in_the_report() -> None:
-    said, _ = talk(Associate(SITE), replace(MERGED, in_doubt=True), answered(200, {}))
+    said, _ = talk(Associate(SITE), MERGED._replace(in_doubt=True), answered(200, {}))
     assert said == Result(Status.UNCONFIRMED, "unreadable_answer", 400, "Ecs.0005", RELATION, "write-1")
 
 

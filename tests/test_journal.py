@@ -60,7 +60,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def numbered(row: int) -> Outcome:
-    return replace(DONE, attempts=row)
+    return DONE._replace(attempts=row)
 
 
 def record(path: Path, entries: dict[int, Outcome], *, rows: int = 10) -> None:
@@ -148,7 +148,7 @@ def test_what_was_appended_is_read_back_unchanged(entries: dict[int, Outcome]) -
     "text", ["\N{GRINNING FACE}" * 500, "x" * 1023, '"\\' * 700, "\N{LINE SEPARATOR}" * 2000]
 )
 def test_a_long_text_is_read_back_whole(path: Path, text: str) -> None:
-    long = replace(DONE, result=Result(Status.FAILED, "rejected", 400, "C", text))
+    long = DONE._replace(result=Result(Status.FAILED, "rejected", 400, "C", text))
     record(path, {2: DONE, 1: long, 3: DONE})
     assert recorded(path) == {1: long, 2: DONE, 3: DONE}
 
@@ -186,8 +186,8 @@ async def test_a_flush_without_anything_to_write_returns(path: Path) -> None:
 
 def test_a_last_line_torn_at_any_place_loses_that_line_and_nothing_else(path: Path) -> None:
     entries = {row: numbered(row) for row in (4, 2, 9)}
-    entries[9] = replace(
-        DONE, result=Result(Status.FAILED, "rejected", 400, error_message='\u00e9\U0001f600\\"')
+    entries[9] = DONE._replace(
+        result=Result(Status.FAILED, "rejected", 400, error_message='\u00e9\U0001f600\\"')
     )
     record(path, entries)
     whole = path.read_bytes()
@@ -802,16 +802,16 @@ async def test_what_a_stop_has_cut_short_is_continued_with_its_attempts_and_its_
     with Journal(path, IDENTITY, 10) as journal:
         assert (journal.unsettled, journal.settled) == ({2: CUT, 5: CUT}, 0)
         journal.begin(2)
-        later = replace(DONE, started_at=1_700_000_060.0, finished_at=1_700_000_061.0, duration_ms=1000)
+        later = DONE._replace(started_at=1_700_000_060.0, finished_at=1_700_000_061.0, duration_ms=1000)
         journal.append(2, later)
         await journal.flush()
-        whole = replace(later, attempts=4, started_at=CUT.started_at, duration_ms=61_000)
+        whole = later._replace(attempts=4, started_at=CUT.started_at, duration_ms=61_000)
         assert journal.outcome(2) == whole
-        journal.leave({5: replace(UNSEEN, attempts=1)})
+        journal.leave({5: UNSEEN._replace(attempts=1)})
         journal.note_written(REPORT, stopped=True)
     with Journal(path, IDENTITY, 10) as journal:
         assert journal.outcome(2) == whole
-        assert journal.unsettled == {5: replace(CUT, result=UNSEEN.result, attempts=4)}
+        assert journal.unsettled == {5: CUT._replace(result=UNSEEN.result, attempts=4)}
         assert journal.in_doubt == {5}
 
 
@@ -827,7 +827,7 @@ def test_a_row_cut_short_that_was_sent_again_before_a_kill_is_in_doubt_and_keeps
         journal.note_written(REPORT, stopped=True)
     run_virtually(killed())
     with Journal(path, IDENTITY, 10) as journal:
-        assert journal.unsettled == {2: replace(CUT, result=UNSEEN.result)}
+        assert journal.unsettled == {2: CUT._replace(result=UNSEEN.result)}
         assert journal.in_doubt == {2}
 
 

@@ -47,6 +47,9 @@ class PairJob:
     def conversation(self, item: Pair) -> Conversation:
         raise NotImplementedError(item)
 
+    def shown_limit(self, response: Response) -> None:
+        raise NotImplementedError
+
     def classify(self, response: Response) -> Verdict:
         return Verdict(Kind.REFUSED, str(response.status))
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,7 @@ def test_what_the_service_said_is_read_back(form: str, told: list[Outcome]) -> N
 def test_a_formula_from_the_service_is_defused_in_csv_and_not_in_json(
     path: Path, name: str, formula: str
 ) -> None:
-    hostile = replace(NO, result=replace(NO.result, **{name: formula}))
+    hostile = NO._replace(result=NO.result._replace(**{name: formula}))
     write(path, [(["x"], hostile), (["x"], DONE)])
     expected = f"'{formula}" if path.suffix == ".csv" else formula
     assert records(path)[0][name] == expected

@@ -5,7 +5,6 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -201,7 +200,7 @@ class Journal(Appender):
             row = entry["sent"]
             self.in_doubt.add(row)
             if row in self.unsettled:
-                self.unsettled[row] = replace(self.unsettled[row], result=_CUT_SHORT)
+                self.unsettled[row] = self.unsettled[row]._replace(result=_CUT_SHORT)
         elif "written" in entry:
             self.in_doubt = set(entry["in_doubt"])
             self.unsettled = {each["row"]: lines.outcome_of(each) for each in entry["unsettled"]}
