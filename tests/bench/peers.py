@@ -2,8 +2,9 @@
 
     python tests/bench/peers.py [--pairs N] [--rows N] [--only NAME ...] [--peer-python PATH] [--json FILE]
 
-The yardstick is a bare aiohttp loop: 64 workers on one iterator, the same requests, nothing validated,
-limited, retried or written. Every contender runs in turn with its yardstick, and the ratio is told.
+The yardstick is a bare aiohttp loop, as one writes it: 64 workers on one iterator, the same requests, nothing
+validated, limited, retried or written. The same loop tuned as far as it goes is among the contenders. Every
+contender runs in turn with its yardstick, and the ratio is told.
 """
 
 import shutil
@@ -76,6 +77,7 @@ def contenders(stack: ExitStack, folder: Path, rows: int, peers: Path) -> Iterat
     most = f"{WORKERS} / {DELAY * 1000:.0f} ms"
     yield Contender(f"associate, of {most}", slow.own(), ideal, bound="0.90")
     yield Contender(f"bare loop, of {most}", slow.client("bare", own, rows), ideal)
+    yield Contender("bare loop, tuned", plain.client("tuned", own, rows), bare)
     for name, share in (("aiohttp_retry", 1), ("urllib3", 2), ("requests", 5), ("httpx", 10)):
         missing = "" if imports(peers, name) else "not installed"
         yield Contender(name, plain.client(name, peers, max(rows // share, 1)), bare, missing)
