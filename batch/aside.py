@@ -27,6 +27,14 @@ class Aside:
     def __len__(self) -> int:
         return len(self.due) + len(self._waiting) + len(self._held)
 
+    def first_due(self, put_off: Callable[[Task], bool]) -> Task | None:
+        """Take the first row that may go on at once and is not put off; None if there is none."""
+        for place, task in enumerate(self.due):
+            if not put_off(task):
+                del self.due[place]
+                return task
+        return None
+
     def wait(self, task: Task, seconds: float) -> None:
         """Set a row aside for so many seconds."""
         if seconds > 0:

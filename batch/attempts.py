@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from batch.errors import BatchError, DeniedError, ServiceUnavailableError
 from batch.halt import Throttling, after_throttled
-from batch.job import Job
+from batch.job import Job, Transport
 from batch.model import Kind, Request, Response, Verdict
 from batch.pace import Auto, Pace, Rate
 from batch.retry import RetryPolicy, hint, next_wait
@@ -20,32 +20,8 @@ from batch.transport import TransportError
 log = logging.getLogger(__name__)
 
 
-_MOST_REFUSALS = 3
-"""Credentials that one request may be refused with: one renewal suffices, unless they end early."""
-
-
-class Transport(Protocol):
-    """Sends requests with the credentials that they need."""
-
-    async def send(self, request: Request) -> Response:
-        """Send a request once and return the response.
-
-        Raises:
-            TransportError: there was no whole answer, or the credentials cannot be had just now.
-            BatchError: there are no credentials for it.
-
-        """
-        ...
-
-    async def renew(self, request: Request, response: Response) -> bool:
-        """Say whether there are newer credentials than those that the response refuses.
-
-        Raises:
-            TransportError: they cannot be had just now.
-            BatchError: they are refused.
-
-        """
-        ...
+_MOST_REFUSALS = 10
+"""Credentials that one request may be refused with: one renewal suffices, unless they end very early."""
 
 
 class Stop(Protocol):
@@ -112,10 +88,10 @@ class Attempts:
         """Whether the service is down now, in one of the places at least."""
         return any(pace.outage.since is not None for pace in self._paces.values())
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last answers were failures, in one of the places at least, and it is not yet down."""
-        return any(pace.outage.is_suspected for pace in self._paces.values())
+    def suspects(self, task: Task) -> bool:
+        """Whether it may be that the service of a row's scope is going down, and it is not yet known."""
+        pace = self._paces.get(task.request.scope)
+        return pace is not None and pace.outage.is_suspected
 
     @property
     def found_rate(self) -> float | None:
@@ -133,23 +109,19 @@ class Attempts:
         request = task.request
         pace = self._pace(request)
         await pace.permit()
-        if request.writes and not task.begun:
-            self._begin(task.row)
-            task.begun = True
-        sent_at = asyncio.get_running_loop().time()
-        if not task.sent:
-            task.started, task.started_at = sent_at, self._clock()
-        task.sent += 1
-        self.sent += 1
         response = None
-        task.in_flight = True
+        sent_at = asyncio.get_running_loop().time()
         try:
+            if not self._transport.is_ready(request):
+                await self._transport.prepare(request)
+                await pace.permit()  # what waited together must not leave together
+            sent_at = self._note_sending(task)
             response = await self._transport.send(request)
             verdict = self._job.classify(response)
         except TransportError as error:
             verdict = _lost(error)
         except asyncio.CancelledError:
-            task.in_doubt = task.in_doubt or request.writes
+            task.in_doubt = task.in_doubt or (task.in_flight and request.writes)
             raise
         finally:
             task.in_flight = False
@@ -157,6 +129,8 @@ class Attempts:
             log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
         task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
         task.maybe_later = task.maybe_later or (verdict.maybe_later and request.writes)
+        if request.writes and verdict.maybe_applied and not _is_own_answer(response):
+            task.unanswered = True
         if verdict.kind is Kind.NO_SERVICE and not verdict.code and request.scope in self._served:
             verdict = replace(verdict, kind=Kind.REFUSED)  # the API is there: it is about this request
         if verdict.kind is Kind.UNAUTHENTICATED and response:
@@ -166,6 +140,19 @@ class Attempts:
         else:
             self._note_answer(task, verdict, response, pace, sent_at)
         return verdict, response
+
+    def _note_sending(self, task: Task) -> float:
+        """Note that a row's request is about to leave; return the time."""
+        if task.request.writes and not task.begun:
+            self._begin(task.row)
+            task.begun = True
+        sent_at = asyncio.get_running_loop().time()
+        if not task.sent:
+            task.started, task.started_at = sent_at, self._clock()
+        task.sent += 1
+        self.sent += 1
+        task.in_flight = True
+        return sent_at
 
     async def _renewed(
         self, task: Task, verdict: Verdict, response: Response
@@ -212,6 +199,7 @@ class Attempts:
     def _note_failure(self, task: Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
         """Keep what it means for row and scope that the service did not answer, or only with an error."""
         task.throttling = None
+        self._throttling.pop(task.request.scope, None)
         told = _told(verdict)
         task.attempts += pace.outage.failed(sent_at, task.row, told, reached=verdict.maybe_applied)
 
@@ -252,7 +240,7 @@ class Attempts:
         if verdict.kind is Kind.DONE:
             self._served.add(task.request.scope)
         if verdict.kind is Kind.DENIED:
-            self._stop(DeniedError(f"the service answered: {_told(verdict)}"), finish=False)
+            self._stop(DeniedError(f"row {task.row}: the service answered: {_told(verdict)}"), finish=False)
         elif verdict.kind is Kind.NO_SERVICE:
             self._stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
 
@@ -268,6 +256,11 @@ class Attempts:
             self._stop(ServiceUnavailableError(told), finish=False)
         else:
             task.attempts += sent_at - task.throttling.since >= patience
+
+
+def _is_own_answer(response: Response | None) -> bool:
+    """Whether the service itself has ended a request: not nobody, nor a gateway that did not wait for it."""
+    return response is not None and response.status <= 501 and response.status != 408
 
 
 def _lost(error: TransportError) -> Verdict:

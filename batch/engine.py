@@ -14,10 +14,10 @@ from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from batch.aside import Aside
-from batch.attempts import Attempts, Transport
+from batch.attempts import Attempts
 from batch.errors import BatchError, InternalError, OutputError, StoppedEarlyError
 from batch.halt import NO_LIMITS, Limits
-from batch.job import Job
+from batch.job import Job, Transport
 from batch.model import Answer, Kind, Outcome, Result, Row, Status
 from batch.pace import Auto, Rate
 from batch.retry import RetryPolicy
@@ -213,16 +213,16 @@ class Engine:
     async def _next(self) -> Task | None:
         """Return the next row to work on: one that is due again, else a new one; None at the end.
 
-        While the service may be going down, a new one goes first: so no row spends its attempts on that.
+        If its service may be going down, a new one goes first: no row spends its attempts on that.
         """
         while not self.stopped:
-            if self._aside.due and not self.attempts.failing:
-                return self._aside.due.popleft()
+            if self._aside.due and (task := self._aside.first_due(self.attempts.suspects)):
+                return task
             if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
                 conversation = self._job.conversation(self._job.parse(row.cells))
                 self._unfinished += 1
-                in_doubt = row.number in self._in_doubt
-                return Task(row.number, conversation, next(conversation), in_doubt=in_doubt)
+                doubt = row.number in self._in_doubt
+                return Task(row.number, conversation, next(conversation), in_doubt=doubt, unanswered=doubt)
             if self._aside.due:
                 return self._aside.due.popleft()
             if not self._unfinished:
@@ -242,7 +242,9 @@ class Engine:
                 return
             task.held = None
             try:
-                task.request = task.conversation.send(Answer(*final, task.in_doubt, task.maybe_later))
+                task.request = task.conversation.send(
+                    Answer(*final, task.in_doubt, task.maybe_later, task.unanswered)
+                )
             except StopIteration as end:
                 settled = final[0].kind not in _STOPPING and not task.cut_short
                 self._finish(task, end.value, settled=settled or end.value.status.is_through)

@@ -84,6 +84,7 @@ class Streak:
         unreached: how many of the last ones never got through to the service.
         unreached_since: time of the first of these.
         probes: probes among them, sent after the service had been found to be down.
+        last: time of the last.
 
     """
 
@@ -92,18 +93,17 @@ class Streak:
     unreached: int = 0
     unreached_since: float = 0.0
     probes: int = 0
+    last: float = 0.0
 
-    def down_since(self, now: float) -> float | None:
-        """Return since when the service is down, or None if it does not look so.
+    def is_outage(self, now: float) -> bool:
+        """Whether it looks as if the service is down.
 
         One row that the service always fails on is no outage: either several rows have failed, or of late
         nothing gets through to the service at all.
         """
-        if len(self.rows) >= _LEAST_ROWS_FAILED and now >= self.since + _SHORTEST_OUTAGE:
-            return self.since
-        if self.unreached >= _LEAST_FAILURES and now >= self.unreached_since + _SHORTEST_OUTAGE:
-            return self.unreached_since
-        return None
+        several = len(self.rows) >= _LEAST_ROWS_FAILED and now >= self.since + _SHORTEST_OUTAGE
+        nothing = self.unreached >= _LEAST_FAILURES and now >= self.unreached_since + _SHORTEST_OUTAGE
+        return several or nothing
 
     def next_judgement(self, now: float) -> float | None:
         """Return when time alone may make it an outage, or None if it cannot any more."""
@@ -127,7 +127,7 @@ def after_failure(streak: Streak | None, now: float, row: int, *, reached: bool,
     rows = streak.rows if len(streak.rows) >= _LEAST_ROWS_FAILED else streak.rows | {row}
     unreached = 0 if reached else streak.unreached + 1
     unreached_since = streak.unreached_since if unreached > 1 else now
-    return Streak(streak.since, rows, unreached, unreached_since, streak.probes + probe)
+    return Streak(streak.since, rows, unreached, unreached_since, streak.probes + probe, now)
 
 
 @dataclass(frozen=True, slots=True)

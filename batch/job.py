@@ -1,4 +1,4 @@
-"""The job protocol: what a job must say so that the runner can run it.
+"""What the runner asks of others: of a job, so that it can run it, and of the way to the service.
 
 A job does no I/O. For each row it is a generator that yields a `Request`, is sent the `Answer`, and returns
 a `Result`; permits, credentials, retries and time-outs are the engine's.
@@ -84,4 +84,42 @@ class Job(Protocol[Item]):
 
     def shown_limit(self, response: Response) -> Window | None:
         """Return the service's rate limit where an answer that is no refusal shows it. Pure."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests with the credentials that they need."""
+
+    def is_ready(self, request: Request) -> bool:
+        """Whether the credentials for a request are at hand."""
+        ...
+
+    async def prepare(self, request: Request) -> None:
+        """Wait until they are.
+
+        Raises:
+            TransportError: they cannot be had just now.
+            BatchError: they cannot be had.
+
+        """
+        ...
+
+    async def send(self, request: Request) -> Response:
+        """Send a request once and return the response.
+
+        Raises:
+            TransportError: there was no whole answer, or the credentials cannot be had just now.
+            BatchError: there are no credentials for it.
+
+        """
+        ...
+
+    async def renew(self, request: Request, response: Response) -> bool:
+        """Say whether there are newer credentials than those that the response refuses.
+
+        Raises:
+            TransportError: they cannot be had just now.
+            BatchError: they are refused.
+
+        """
         ...

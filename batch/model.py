@@ -194,6 +194,8 @@ class Answer(NamedTuple):
             an answer that says so. Then only reading back tells what is true.
         maybe_later: whether some write of this conversation was taken to be done later. Then not even reading
             back tells what will be true.
+        unanswered: whether some write ended without the service's own answer, in this run or an earlier one:
+            it may still be under way.
 
     """
 
@@ -201,6 +203,7 @@ class Answer(NamedTuple):
     response: Response | None = None
     in_doubt: bool = False
     maybe_later: bool = False
+    unanswered: bool = False
 
 
 class Result(NamedTuple):

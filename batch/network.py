@@ -18,13 +18,33 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, or None. This machine is reached directly."""
+    """Return the proxy that the environment names for a URL, or None. This machine is reached directly.
+
+    Raises:
+        ConfigurationError: it is no HTTP proxy's URL. The text does not show it, as it may hold a password.
+
+    """
     parts = urlsplit(url)
     proxies = getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not _is_proxy(proxy):
+        raise ConfigurationError(
+            f"{parts.scheme.upper()}_PROXY: write it as http://user:password@host:port, with what is special "
+            "in user and password percent-encoded"
+        )
+    return proxy
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and not parts.fragment
 
 
 def trusted(authorities: Path) -> ssl.SSLContext:

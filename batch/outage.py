@@ -5,12 +5,15 @@ from collections.abc import Callable
 
 from batch.halt import Streak, after_failure, probe_pause
 
+_SUSPICION = 60.0
+"""Seconds for which a failure makes one look at other rows first; a request may take half of it."""
+
 
 class Outage:
     """Whether the service is down, and whose turn it is to ask it.
 
     Attributes:
-        since: when it went down, by the loop's clock, or None while it is up.
+        since: when it was found to be down, by the loop's clock, or None while it is up.
         cause: what its last failure was.
         on_judged: called when failures turn out to be an outage, with True, or to be none, with False.
 
@@ -30,7 +33,9 @@ class Outage:
     @property
     def is_suspected(self) -> bool:
         """Whether the last answers were failures, too few or too recent to tell that the service is down."""
-        return self._streak is not None and self.since is None
+        if self._streak is None or self.since is not None:
+            return False
+        return asyncio.get_running_loop().time() <= self._streak.last + _SUSPICION
 
     @property
     def is_undecided(self) -> bool:
@@ -100,9 +105,9 @@ class Outage:
     def _judge(self, now: float) -> None:
         """Tell failures that are an outage from those that are none, or may still become one."""
         assert self._streak is not None
-        self.since = self._streak.down_since(now)
-        if self.since is not None:
-            self._found_at = now
+        if self._streak.is_outage(now):
+            # Its first failure may be long ago, and no sign of one then.
+            self.since = self._found_at = now
             self._probe_at = now + probe_pause(0)
             self._judged(down=True)
         elif (due := self._streak.next_judgement(now)) is None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from batch.attempts import Transport
 from batch.engine import Engine
 from batch.errors import BatchError, BusyError, InputUnusableError, InterruptedRunError, OutputError
 from batch.halt import NO_LIMITS, Limits
-from batch.job import Job
+from batch.job import Job, Transport
 from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
 from batch.pace import Auto, Rate

@@ -23,6 +23,7 @@ class Task:
         refusals: credentials that were refused for that request.
         in_doubt: whether a write of this row may have been applied unseen.
         maybe_later: whether one was taken to be done later.
+        unanswered: whether one ended without the service's own answer, or an earlier run left it in doubt.
         begun: whether a write has been announced.
         sent: requests of this row on the wire so far.
         in_flight: whether one of them is there now.
@@ -41,6 +42,7 @@ class Task:
     refusals: int = 0
     in_doubt: bool = False
     maybe_later: bool = False
+    unanswered: bool = False
     begun: bool = False
     sent: int = 0
     in_flight: bool = False

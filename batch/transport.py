@@ -19,6 +19,7 @@ CONTENT_TYPE = "application/json;charset=utf8"
 _HEADER_LIMIT = 20 * 1024  # a token alone may have 16,384 characters
 _MOST_HEADERS = 64
 _CONNECT_SHARE = 0.5
+_UNKNOWN_AUTHORITY = (18, 19, 20, 21)  # OpenSSL's codes for a chain that leads to nobody who is trusted
 
 
 class TransportError(Exception):
@@ -129,6 +130,8 @@ class HttpTransport:
         except aiohttp.ClientHttpProxyError as error:
             # Its own text may hold the proxy's password.
             raise _refused_by_proxy(error.status, error.message) from None
+        except aiohttp.InvalidURL:
+            raise ConfigurationError("the address of the service or of the proxy is no URL") from None
         except TimeoutError as error:
             raise TransportError("timeout", f"no answer in {self._timeout.total:g} s", sent=True) from error
         except aiohttp.ClientError as error:
@@ -161,11 +164,12 @@ def _untrusted(error: aiohttp.ClientSSLError) -> TransportError | ConfigurationE
     """Return what a failed handshake means: what it says will be said again, unless it was cut short."""
     where = f"{error.host}:{error.port}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        cause = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-        return ConfigurationError(
-            f"{where}: the server's certificate is not trusted: {cause} (a private authority is given by "
-            "--ca-file)"
+        failed = error.certificate_error
+        told = (
+            f"{where}: the server's certificate is not trusted: {getattr(failed, 'verify_message', failed)}"
         )
+        hint = " (a private authority is given by --ca-file)"
+        return ConfigurationError(told + hint * (getattr(failed, "verify_code", 0) in _UNKNOWN_AUTHORITY))
     if isinstance(error.os_error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return TransportError("connection", _told(error), sent=False)
     return ConfigurationError(f"{where}: no TLS connection can be made: {_told(error.os_error)}")

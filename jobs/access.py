@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Self
 
-from batch.errors import BatchError, DeniedError
+from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.model import Request, Response
 from batch.network import proxy_of
 from batch.transport import CONTENT_TYPE, HttpTransport, TransportError
@@ -25,6 +25,7 @@ _LONGEST_LEFT = 2400.0
 _SHORTEST_LIFE = 1.0
 _AGAIN_AFTER = 30.0
 _FOR_EVER = float("inf")
+_REFUSED = "the credentials have been refused"
 
 
 class Access:
@@ -50,6 +51,8 @@ class Access:
         self._alone = asyncio.Lock()
         self._proven = not isinstance(issuer.credential, Keys | Agency)
         self._refused = False
+        self._judged = asyncio.Event()
+        self._judged.set()
 
     async def __aenter__(self) -> Self:
         self.http = await self._connect(None).__aenter__()
@@ -73,6 +76,29 @@ class Access:
         assert held.grant is not None
         return held.grant
 
+    def is_ready(self, request: Request) -> bool:
+        """Whether a request may be sent at once: there is a grant, and nobody is just proving the keys."""
+        held = self._scopes.get(request.scope)
+        if held is None or not self._proven:
+            return self._proven and self._scope(request.scope).is_good(_time())
+        return held.is_good(_time())
+
+    async def prepare(self, request: Request) -> None:
+        """Wait until a request may be sent.
+
+        Raises:
+            TransportError: there is no grant just now.
+            BatchError: there is none for it.
+
+        """
+        while not self._proven and self._alone.locked():
+            async with self._alone:
+                pass
+        if self._refused:
+            raise DeniedError(_REFUSED)
+        if self._proven:
+            await self._scope(request.scope).refresh()
+
     async def send(self, request: Request) -> Response:
         """Send a request once.
 
@@ -82,24 +108,25 @@ class Access:
 
         """
         held = self._scopes.get(request.scope) or self._scope(request.scope)
+        if not self._proven:
+            # Five wrong signatures in a row lock a key, so the first goes alone and one refusal tells. An
+            # answer that is lost, or may have come before the signature was looked at, tells nothing.
+            async with self._alone:
+                await self._judged.wait()
+                if self._refused:
+                    raise DeniedError(_REFUSED)
+                if not self._proven:
+                    return await self._send_alone(request, held)
         if _time() >= held.look_at:
             await held.refresh()
-        if not self._proven:
-            # Five wrong signatures in a row lock a key, so the first goes alone and one refusal tells.
-            async with self._alone:
-                if self._refused:
-                    raise DeniedError("the access key has been refused")
-                if not self._proven:
-                    return await self._send_first(request, held)
         return await self._send(request, held)
 
-    async def _send_first(self, request: Request, held: "_Scope") -> Response:
-        try:
-            response = await self._send(request, held)
-        except TransportError:
-            self._proven = True  # nothing was refused
-            raise
-        self._proven = response.status != 401
+    async def _send_alone(self, request: Request, held: "_Scope") -> Response:
+        await held.refresh()
+        response = await self._send(request, held)
+        if response.status == 401:
+            self._judged.clear()
+        self._proven = response.status < 500 and response.status not in (401, 429)
         return response
 
     async def _send(self, request: Request, held: "_Scope") -> Response:
@@ -130,19 +157,24 @@ class Access:
             BatchError: the credentials are refused.
 
         """
-        held = self._scope(request.scope)
+        try:
+            is_renewed = await self._renewed(self._scope(request.scope), response)
+            self._refused = self._refused or not is_renewed
+            return is_renewed
+        finally:
+            self._judged.set()
+
+    async def _renewed(self, held: "_Scope", response: Response) -> bool:
         if response.credential is not held.grant:
             return True  # another one has renewed it meanwhile
         if held.is_renewed and held.accepted is not held.grant:
-            self._refused = True  # it was new and never accepted: a yet newer one would be no better
-            return False
+            return False  # it was new and never accepted: a yet newer one would be no better
         if iam.is_out_of_time(response) and self._clock.follow(response):
             held.sign_anew()
             return True
         if not self._issuer.can_renew:
-            self._refused = True
             return False
-        log.info("%s: the credentials are accepted no more: renewing them", request.scope)
+        log.info("the credentials are accepted no more: renewing them")
         await held.renew()
         return True
 
@@ -179,6 +211,10 @@ class _Scope:
         self._issue = issue
         self._ends_at = 0.0
         self._renewing: asyncio.Task[None] | None = None
+
+    def is_good(self, now: float) -> bool:
+        """Whether there is a grant that has not ended."""
+        return self.grant is not None and now < self._ends_at
 
     async def refresh(self) -> None:
         """See to it that there is a grant that has not ended; renew one early beside the work."""
@@ -220,6 +256,11 @@ class _Scope:
     async def _renew(self) -> None:
         try:
             grant = await self._issue(*self._project)
+        except ConfigurationError as error:
+            if self.grant is None:
+                raise
+            # It has worked before, so that this is a fault of the other side, and passes.
+            raise TransportError("connection", str(error), sent=False) from error
         finally:
             self._renewing = None
         self.is_renewed = self.grant is not None

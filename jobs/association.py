@@ -194,12 +194,10 @@ def _is_certain(answer: Answer) -> bool:
 def _may_come(answer: Answer) -> bool:
     """Whether the write may still be done after a read-back that does not show it.
 
-    So it is when the service has taken it for later, and when nobody has waited for its end: no answer came,
-    or a gateway's in its place.
+    So it is when the service has taken it for later, and when nobody has waited for its end; unless the
+    service has refused the same write since, for then it would have refused that one too.
     """
-    verdict, response = answer.verdict, answer.response
-    ended = response is not None and response.status <= 501 and response.status != 408
-    return answer.maybe_later or (verdict.maybe_applied and not ended)
+    return answer.maybe_later or (answer.unanswered and answer.verdict.kind is not Kind.REFUSED)
 
 
 class _Finding(Enum):

@@ -4,6 +4,7 @@ import logging
 from importlib.metadata import version
 from typing import NamedTuple
 
+from batch.errors import ConfigurationError
 from batch.network import trusted
 from batch.transport import HttpTransport
 from jobs.access import Access
@@ -40,10 +41,15 @@ def place(options: PlaceOptions, found: Found) -> Site:
         ConfigurationError: something is missing, malformed or unsafe.
 
     """
+    cloud_domain = options.cloud_domain or found.cloud_domain
+    if not options.endpoint and found.iam and not cloud_domain:
+        raise ConfigurationError(
+            f"which cloud is it whose identity service is {found.iam}? set --cloud-domain or --endpoint"
+        )
     where = site(
         endpoint=options.endpoint,
         region=options.region or found.region,
-        cloud_domain=options.cloud_domain or found.cloud_domain,
+        cloud_domain=cloud_domain,
         project_id=options.project_id or found.project_id,
         project_name=found.project_name,
     )

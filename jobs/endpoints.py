@@ -182,5 +182,9 @@ def iam_endpoint(site: Site) -> str:
 
 def place_of_iam(url: str) -> tuple[str, str]:
     """Return region and cloud domain that an identity service's address names; empty where it does not."""
-    match = _HOST.fullmatch(urlsplit(url).hostname or "")
+    host = urlsplit(url).hostname or ""
+    for domain in _WITH_FPGA_IMAGES:
+        if host == f"iam.{domain}":
+            return "", domain  # the one for all regions
+    match = _HOST.fullmatch(host)
     return (match[2], match[3]) if match and match[1].startswith("iam") else ("", "")

@@ -18,6 +18,7 @@ from batch.text import printable, quoted
 from batch.transport import TransportError
 from jobs.clock import date_of
 from jobs.credentials import Grant, Password, Token
+from jobs.endpoints import is_project_id
 from jobs.error_body import ServiceError, parse_error
 from jobs.signing import Keys
 
@@ -64,6 +65,10 @@ def token_for(password: Password, iam: str, project_id: str, project_name: str) 
             password.project_domain_id or (not password.project_domain_name and password.domain_id) or "",
             password.project_domain_name or password.domain_name,
         )
+        if not any(domain.values()):
+            raise ConfigurationError(
+                "OS_PROJECT_DOMAIN_NAME is missing: a project is named with its domain; or set OS_PROJECT_ID"
+            )
         project = {"name": project_name, "domain": domain}
     identity = {"methods": ["password"], "password": {"user": user}}
     body = orjson.dumps({"auth": {"identity": identity, "scope": {"project": project}}})
@@ -85,9 +90,9 @@ def about(token: Token, iam: str) -> Exchange:
 def project_named(keys: Keys, iam: str, name: str) -> Exchange:
     """Look up the id of the project of a name: on these clouds each region's own has the region's."""
     response = yield Call("GET", f"{iam}/v3/projects?name={quote(name, safe='')}", keys=keys)
-    found = [each for each in _projects(iam, response) if each.get("name") == name and each.get("id")]
+    found = [each for each in _projects(iam, response) if each.get("name") == name and _is_id(each.get("id"))]
     if len(found) == 1:
-        return Grant(keys, str(found[0]["id"]), who=holder(keys), project_name=name)
+        return Grant(keys, found[0]["id"], who=holder(keys), project_name=name)
     if not found:
         everything = yield Call("GET", f"{iam}/v3/projects", keys=keys)
         found = _projects(iam, everything)
@@ -138,14 +143,14 @@ def _granted(iam: str, response: Response, secret: str) -> Grant:
         who = f"user {_shown(user['name'])} of {_shown(user['domain']['name'])}"
     except (ValueError, LookupError, TypeError, AttributeError):
         raise _unreadable(iam, response) from None
-    if not secret:
+    if not secret or (isinstance(project, dict) and not _is_id(project.get("id"))):
         raise _unreadable(iam, response)
-    if not isinstance(project, dict) or not project.get("id"):
+    if not isinstance(project, dict):
         raise ConfigurationError(f"the token from {iam} is for no project: set --project-id")
     # Counted by the service's own clock: this machine's may be wrong.
     lifetime = seconds_until(expires, date_of(response) or issued)
     return Grant(
-        Token(secret), str(project["id"]), lifetime, who, printable(str(project.get("name", ""))), expires
+        Token(secret), project["id"], lifetime, who, _shown(project.get("name", "")), _shown(expires)
     )
 
 
@@ -153,10 +158,9 @@ def _projects(iam: str, response: Response) -> list[dict[str, Any]]:
     if response.status != 200:
         raise _refusal(iam, response, "projects cannot be listed: set --project-id, or check the keys")
     try:
-        projects = orjson.loads(response.body)["projects"]
+        return [each for each in orjson.loads(response.body)["projects"] if isinstance(each, dict)]
     except (orjson.JSONDecodeError, LookupError, TypeError):
         raise _unreadable(iam, response) from None
-    return [each for each in projects if isinstance(each, dict)]
 
 
 def _domain(id: str, name: str) -> dict[str, str]:  # noqa: A002
@@ -166,7 +170,8 @@ def _domain(id: str, name: str) -> dict[str, str]:  # noqa: A002
 def _refusal(iam: str, response: Response, cause: str) -> Exception:
     """Return what an answer comes to that is not the one that was asked for."""
     error = parse_error(response.body) or ServiceError()
-    told = " ".join(filter(None, (str(response.status), error.code, error.message)))
+    code = error.code if error.code != str(response.status) else ""  # Keystone's is the status
+    told = " ".join(filter(None, (str(response.status), code, error.message)))
     host = urlsplit(iam).netloc
     if response.status == 429 or response.status >= 500:
         return TransportError("connection", f"{host} answered {told}", sent=False)
@@ -182,6 +187,10 @@ def _unreadable(iam: str, response: Response) -> BatchError:
         f"{urlsplit(iam).netloc} answered {response.status} with what is no identity service's answer: is "
         "OS_AUTH_URL right?"
     )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and is_project_id(value)
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,9 @@
 """Where grants come from: the kinds of credentials, each taken to what requests are authorised with."""
 
 import asyncio
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,10 +69,9 @@ class Issuer:
             case Cloud() as cloud:
                 from jobs.credentials import clouds  # noqa: PLC0415 - openstacksdk takes a second to import
 
-                fetch = asyncio.to_thread(
-                    clouds.token_for, cloud, project_id, project_name, self._authorities
+                return await _beside(
+                    lambda: clouds.token_for(cloud, project_id, project_name, self._authorities)
                 )
-                return await fetch
             case Password() as password:
                 call = iam.token_for(password, self._iam("a user"), project_id, project_name)
                 return await self._ask(call, http)
@@ -137,3 +138,29 @@ class Issuer:
             kind = {"Content-Type": CONTENT_TYPE}
             headers = signed(call.method, call.url, kind, call.body, call.keys, self._clock.now())
         return await http.send(call.method, call.url, headers, call.body, proxy=proxy)
+
+
+async def _beside(work: Callable[[], Grant]) -> Grant:
+    """Do what blocks in a thread that nobody waits for when the program ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Grant] = loop.create_future()
+
+    def settle(grant: Grant | None, error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if grant:
+            done.set_result(grant)
+        elif error:
+            done.set_exception(error)
+
+    def run() -> None:
+        grant, failure = None, None
+        try:
+            grant = work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            failure = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, grant, failure)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done

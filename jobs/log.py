@@ -10,7 +10,8 @@ import orjson
 from jobs.options import LogFormat
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
-_LIBRARIES = ("keystoneauth", "openstack")  # more than warnings of theirs might show what is secret
+_LIBRARIES = ("keystoneauth", "openstack")  # what they log may show what is secret; what counts is raised
+_SILENT = logging.CRITICAL + 1
 _MOST_KEPT = 100
 
 
@@ -24,7 +25,7 @@ def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
     if not verbosity and (quiet or not sys.stderr.isatty()):
         handler = _Keeper(handler)
     own = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
-    for name, level in {"batch": own, "jobs": own, **dict.fromkeys(_LIBRARIES, logging.WARNING)}.items():
+    for name, level in {"batch": own, "jobs": own, **dict.fromkeys(_LIBRARIES, _SILENT)}.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)

@@ -6,6 +6,7 @@ Source: the vendor's SDK, which asks for a session first and falls back to the o
 import orjson
 
 from batch.errors import ConfigurationError
+from batch.text import printable
 from batch.transport import TransportError
 from jobs import iam
 from jobs.clock import date_of
@@ -35,7 +36,7 @@ def temporary_keys(base: str) -> iam.Exchange:
             "PUT", f"{base}/meta-data/latest/api/token", {"X-Metadata-Token-Ttl-Seconds": "21600"}
         )
         if session.status == 200:
-            headers["X-Metadata-Token"] = session.body.decode("ascii", "replace").strip()
+            headers["X-Metadata-Token"] = printable(session.body.decode("ascii", "replace").strip())
         elif session.status not in _WITHOUT_SESSIONS:
             raise ConfigurationError(f"{_NO_CREDENTIALS} (the metadata service answered {session.status})")
         response = yield iam.Call("GET", f"{base}/openstack/latest/securitykey", headers)

@@ -114,6 +114,12 @@ class Wire:
     async def send(self, request: Request) -> Response:
         raise NotImplementedError
 
+    def is_ready(self, _request: Request) -> bool:
+        return True
+
+    async def prepare(self, request: Request) -> None:
+        raise NotImplementedError
+
     async def renew(self, _request: Request, _response: Response) -> bool:
         return False
 
@@ -383,6 +389,12 @@ class SandboxTransport:
             reason = "timeout" if reply is Withheld.SILENCE else "connection"
             raise TransportError(reason, "no answer", sent=True)
         return Response(reply.status, reply.headers, reply.body)
+
+    def is_ready(self, _request: Request) -> bool:
+        return True
+
+    async def prepare(self, request: Request) -> None:
+        raise NotImplementedError
 
     async def renew(self, _request: Request, _response: Response) -> bool:
         return False

@@ -40,7 +40,8 @@ def refused(status: int, code: str, message: str, *, in_doubt: bool = False) -> 
 
 
 def lost(reason: str = "timeout") -> Answer:
-    return Answer(Verdict(Kind.TRANSIENT, reason, maybe_applied=True, message="no answer"), in_doubt=True)
+    verdict = Verdict(Kind.TRANSIENT, reason, maybe_applied=True, message="no answer")
+    return Answer(verdict, in_doubt=True, unanswered=True)
 
 
 def unsent() -> Answer:
@@ -213,7 +214,7 @@ def test_associate_leaves_a_pair_unread_that_is_there_or_finds_no_place(
     assert (said.http_status, said.error_message) == (http_status, message)
 
 
-GATEWAY_GAVE_UP = refused(504, "APIG.0203", "backend timeout", in_doubt=True)
+GATEWAY_GAVE_UP = refused(504, "APIG.0203", "backend timeout", in_doubt=True)._replace(unanswered=True)
 OPEN = {"timeout": lost(), "connection": lost("connection"), "server_error": GATEWAY_GAVE_UP}
 
 
@@ -221,6 +222,21 @@ OPEN = {"timeout": lost(), "connection": lost("connection"), "server_error": GAT
 def test_a_write_whose_end_nobody_has_seen_may_still_come(reason: str) -> None:
     assert result(Associate(SITE), OPEN[reason], nothing()) == ("unconfirmed", reason)
     assert result(Disassociate(SITE), OPEN[reason], listing(F)) == ("unconfirmed", reason)
+
+
+def test_a_write_whose_end_nobody_has_seen_may_still_come_whatever_fails_afterwards() -> None:
+    later = BROKEN._replace(unanswered=True)
+    assert result(Associate(SITE), later, nothing()) == ("unconfirmed", "server_error")
+    assert result(Disassociate(SITE), later, listing(F)) == ("unconfirmed", "server_error")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [("type [shared] is not private", "not_private"), (RELATION, "image_full"), ("no", "rejected")],
+)
+def test_what_is_refused_now_would_have_been_refused_before(refusal: str, reason: str) -> None:
+    last = refused(400, "Ecs.9999", refusal, in_doubt=True)._replace(unanswered=True)
+    assert result(Associate(SITE), last, nothing()) == ("failed", reason)
 
 
 @pytest.mark.parametrize("last", [BROKEN, MERGED, lost(), refused(400, "Ecs.9999", "no"), MISSING])

@@ -134,7 +134,7 @@ def test_no_secret_goes_to_an_identity_service_that_the_place_does_not_name(
     [
         ("https://iam.eu-de.otc.t-systems.com/v3", ("eu-de", "otc.t-systems.com")),
         ("https://iam-pub.eu-ch2.sc.otc.t-systems.com", ("eu-ch2", "sc.otc.t-systems.com")),
-        ("https://iam.myhuaweicloud.com/v3", ("", "")),
+        ("https://iam.myhuaweicloud.com/v3", ("", "myhuaweicloud.com")),
         ("http://127.0.0.1:5000/v3", ("", "")),
     ],
 )

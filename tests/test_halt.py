@@ -142,19 +142,19 @@ def test_a_streak_is_no_outage_before_three_failures_and_two_seconds(
     streak = streak_of(happened)
     if len(happened) < 3 or later < 2:
         now = streak.since + min(later, 1.9 if len(happened) >= 3 else later)
-        assert streak.down_since(now) is None
+        assert not streak.is_outage(now)
 
 
 @given(st.integers(3, 200), st.floats(0, 1e6))
 def test_one_row_that_the_service_always_fails_on_is_never_an_outage(times: int, later: float) -> None:
     streak = streak_of((float(n), 7, True) for n in range(times))
-    assert streak.down_since(times + later) is None
+    assert not streak.is_outage(times + later)
 
 
 @given(st.lists(st.sampled_from([7, 8]), min_size=3, max_size=50), st.floats(2, 1e6))
 def test_two_such_rows_are_none_either(rows: list[int], later: float) -> None:
     streak = streak_of((float(n), row, True) for n, row in enumerate(rows))
-    assert streak.down_since(len(rows) + later) is None
+    assert not streak.is_outage(len(rows) + later)
 
 
 @given(st.lists(st.integers(1, 5), min_size=3, max_size=50), st.floats(2, 1e6))
@@ -162,7 +162,7 @@ def test_it_is_an_outage_when_nothing_reaches_the_service_even_for_one_row(
     rows: list[int], later: float
 ) -> None:
     streak = streak_of((0.0, row, False) for row in rows)
-    assert streak.down_since(later) == 0.0
+    assert streak.is_outage(later)
 
 
 @given(st.lists(st.sampled_from([7, 8]), max_size=50), st.integers(3, 9), st.floats(2, 1e6))
@@ -172,8 +172,8 @@ def test_that_it_was_reached_before_does_not_hide_that_nothing_reaches_it_any_mo
     reached = [(float(n), row, True) for n, row in enumerate(before)]
     died = float(len(before))
     streak = streak_of([*reached, *[(died, 7, False)] * last])
-    assert streak.down_since(died + later) == died
-    assert streak.down_since(died + 1.9) is None
+    assert streak.is_outage(died + later)
+    assert not streak.is_outage(died + 1.9)
 
 
 @given(failures)
@@ -182,7 +182,7 @@ def test_three_rows_without_an_answer_are_an_outage_in_whatever_order_they_fail(
 ) -> None:
     streak = streak_of(happened)
     if len({row for _, row, _ in happened}) >= 3:
-        assert streak.down_since(streak.since + 2.001) == streak.since
+        assert streak.is_outage(streak.since + 2.001)
 
 
 @given(failures)
@@ -204,8 +204,8 @@ def test_a_streak_is_judged_whenever_time_alone_may_make_it_an_outage(happened: 
         assert judged_at[-1] < due <= now + 2
         judged_at.append(due)
     assert len(judged_at) <= 3
-    if streak.down_since(now + 1e9) is not None:
-        assert streak.down_since(judged_at[-1]) is not None
+    if streak.is_outage(now + 1e9):
+        assert streak.is_outage(judged_at[-1])
 
 
 @given(failures)
@@ -215,8 +215,8 @@ def test_what_has_become_an_outage_stays_one_unless_a_request_gets_through_for_f
     def grown(streak: Streak, failure: Failure) -> Streak:
         now, row, reached = failure
         longer = after_failure(streak, now, row, reached=reached, probe=True)
-        if streak.down_since(now) is not None and not reached:
-            assert longer.down_since(now) is not None
+        if streak.is_outage(now) and not reached:
+            assert longer.is_outage(now)
         return longer
 
     first, *others = happened

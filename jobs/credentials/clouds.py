@@ -3,6 +3,7 @@
 Both are in the extra `openstack`. They are synchronous, so a token is fetched in a thread.
 """
 
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from openstack.config.cloud_region import CloudRegion
 
 _TIMEOUT = 30.0
+_MISREAD = (AttributeError, LookupError, TypeError, ValueError)
+"""What the libraries make of entries of the wrong form; the texts may show what stands there."""
 
 
 def described(name: str) -> Found:
@@ -27,8 +30,9 @@ def described(name: str) -> Found:
 
     """
     region, files = _read(name)
-    auth = region.config.get("auth", {})
+    auth = region.config.get("auth") or {}
     iam = str(auth.get("auth_url") or "").rstrip("/").removesuffix("/v3")
+    iam = checked_endpoint(iam, f"auth_url of {name} in clouds.yaml") if iam else ""
     place = place_of_iam(iam)
     return Found(
         f"clouds.yaml, {name}",
@@ -37,7 +41,7 @@ def described(name: str) -> Found:
         project_name=str(auth.get("project_name") or ""),
         region=str(region.region_name or "") or place[0],
         cloud_domain=place[1],
-        iam=checked_endpoint(iam, f"auth_url of {name} in clouds.yaml") if iam else "",
+        iam=iam,
         warnings=tuple(warning for each in files for warning in warnings_of(each)),
     )
 
@@ -73,16 +77,19 @@ def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Pat
         raise ConfigurationError(
             f"clouds.yaml, {cloud.name}: switches the check of certificates off; give the authority by cacert"
         )
-    trust = str(authorities) if verify is True and authorities else verify
+    if verify is True:  # requests would trust a list of its own, not the system's
+        verify = str(authorities) if authorities else ssl.get_default_verify_paths().cafile or True
     try:
         plugin: Any = region.get_auth()
-        access = plugin.get_access(Session(verify=trust, timeout=_TIMEOUT))
+        access = plugin.get_access(Session(verify=verify, timeout=_TIMEOUT, redirect=False))
     except refusals.Unauthorized as error:
         raise DeniedError(f"clouds.yaml, {cloud.name}: {printable(error.message)}") from None
     except (refusals.ConnectFailure, refusals.HttpServerError, refusals.TooManyRequests) as error:
         raise TransportError("connection", printable(str(error)), sent=False) from None
-    except (refusals.ClientException, ValueError) as error:
+    except refusals.ClientException as error:
         raise _unusable(cloud.name, error) from None
+    except _MISREAD as error:
+        raise _unusable(cloud.name, type(error).__name__) from None
     if not access.project_id:
         raise ConfigurationError(f"clouds.yaml, {cloud.name}: its token is for no project")
     if project_id not in ("", access.project_id) or project_name not in ("", access.project_name):
@@ -113,10 +120,12 @@ def _read(name: str, **scope: Any) -> "tuple[CloudRegion, list[Path]]":
         config = OpenStackConfig()
         region = config.get_one(name, **scope)
     except ConfigException as error:
-        raise _unusable(name, error) from None
+        raise _unusable(name, f"{error} Is there such an entry, and is the file YAML?") from None
+    except _MISREAD as error:
+        raise _unusable(name, type(error).__name__) from None
     files = (config.config_filename, config.secure_config_filename)
     return region, [Path(each) for each in files if each]
 
 
-def _unusable(name: str, error: Exception) -> BatchError:
+def _unusable(name: str, error: Exception | str) -> BatchError:
     return ConfigurationError(f"clouds.yaml, {name}: {printable(str(error))}")

@@ -11,6 +11,13 @@ from jobs.signing import Keys
 _LONGEST = 32 * 1024
 _TOKENS = ("OS_TOKEN", "OS_AUTH_TOKEN")
 _USERS = ("OS_USERNAME", "OS_USER_ID")
+_NAMED = (
+    "OS_USER_DOMAIN_NAME",
+    "OS_DOMAIN_NAME",
+    "OS_PROJECT_DOMAIN_NAME",
+    "OS_PROJECT_NAME",
+    "OS_TENANT_NAME",
+)
 _UNVERIFIED = ("OS_INSECURE", "HW_INSECURE")
 _TRUE = ("1", "true", "yes", "on")
 
@@ -67,6 +74,7 @@ def found(source: str, credential: Credential, environment: Environment, family:
     """Put what was found together with what the family says of project and place."""
     setting, iam = _set(environment, family.iams)
     iam = iam.rstrip("/").removesuffix("/v3")
+    iam = checked_endpoint(iam, setting) if iam else ""
     region, domain = place_of_iam(iam)
     return Found(
         source,
@@ -75,7 +83,7 @@ def found(source: str, credential: Credential, environment: Environment, family:
         project_name=_set(environment, family.project_names)[1],
         region=_set(environment, family.regions)[1] or region,
         cloud_domain=_set(environment, family.domains)[1] or domain,
-        iam=checked_endpoint(iam, setting) if iam else "",
+        iam=iam,
         warnings=tuple(
             f"{name} is ignored: certificates are always verified"
             for name in _UNVERIFIED
@@ -106,8 +114,7 @@ def keys_of(environment: Environment, family: Family) -> Found | None:
         secret(secret_name, environment.get(secret_name, "")),
         secret(token_name, environment.get(token_name, "")),
     )
-    source = complete({access_name: pair.access, secret_name: pair.secret})
-    return found(source, pair, environment, family) if source else None
+    return found(source, pair, environment, family) if (source := paired(pair, family.keys)) else None
 
 
 def token(environment: Environment) -> Found | None:
@@ -146,11 +153,32 @@ def user(environment: Environment, password: tuple[str, str] | None = None) -> F
         project_domain_name=of("OS_PROJECT_DOMAIN_NAME"),
         project_domain_id=of("OS_PROJECT_DOMAIN_ID"),
     )
+    for name in (*_USERS, *_NAMED, password_name):
+        try:
+            (text if name == password_name else environment.get(name, "")).encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"{name} is not UTF-8") from None
     if not is_id and not (credential.domain_name or credential.domain_id):
         raise ConfigurationError(
             f"{source} are set, OS_USER_DOMAIN_NAME is missing: the name of the account that the user is in"
         )
     return found(source, credential, environment, OPENSTACK)
+
+
+def paired(keys: Keys, names: tuple[str, str, str]) -> str:
+    """Return the names of an access key's parts if it is there, nothing if none of them is.
+
+    Raises:
+        ConfigurationError: a part is missing, or cannot be one.
+
+    """
+    access_name, secret_name, token_name = names
+    if "," in keys.access:
+        raise ConfigurationError(f"{access_name} holds characters that no key has")
+    source = complete({access_name: keys.access, secret_name: keys.secret})
+    if keys.security_token and not source:
+        raise ConfigurationError(f"{token_name} is set, {access_name} and {secret_name} are missing")
+    return source
 
 
 def complete(parts: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from batch.errors import ConfigurationError
-from jobs.credentials.environment import OWN, SDK, Environment, complete, found, secret
+from jobs.credentials.environment import OWN, SDK, Environment, found, paired, secret
 from jobs.credentials.kinds import Found, Token
 from jobs.endpoints import checked_endpoint
 from jobs.signing import Keys
@@ -34,11 +34,11 @@ def profile(environment: Environment) -> Found | None:
         # Its own text would show the line, and so perhaps a secret.
         raise ConfigurationError(f"{path}: is not of the form of an INI file") from None
     section: Mapping[str, str] = parser["basic"] if parser.has_section("basic") else {}
-    keys = Keys(*(secret(f"{name} in {path}", section.get(name, "")) for name in ("ak", "sk")))
-    if not complete({f"ak in {path}": keys.access, "sk": keys.secret}):
+    parts = ("ak", "sk", "security_token")
+    keys = Keys(*(secret(f"{name} in {path}", section.get(name, "")) for name in parts))
+    if not paired(keys, (f"ak in {path}", "sk", "security_token")):
         return None
-    token = secret(f"security_token in {path}", section.get("security_token", ""))
-    about = found(f"{path}", Keys(keys.access, keys.secret, token), environment, SDK)
+    about = found(f"{path}", keys, environment, SDK)
     iam = section.get("iam_endpoint", "").strip().rstrip("/").removesuffix("/v3")
     return replace(
         about,
@@ -69,7 +69,7 @@ def handed_over(environment: Environment) -> tuple[Found | None, tuple[str, str]
     held = {name: secret(f"{name} in {folder}", text) for name, text in texts.items()}
     keys = Keys(held.get("ak", ""), held.get("sk", ""), held.get("security_token", ""))
     by_password = ("password in CREDENTIALS_DIRECTORY", password) if password else None
-    if complete({f"ak in {folder}": keys.access, "sk": keys.secret}):
+    if paired(keys, (f"ak in {folder}", "sk", "security_token")):
         return found("ak and sk in CREDENTIALS_DIRECTORY", keys, environment, OWN), by_password
     if token := held.get("token", ""):
         return found("token in CREDENTIALS_DIRECTORY", Token(token), environment, OWN), by_password
@@ -86,7 +86,7 @@ def warnings_of(path: Path) -> tuple[str, ...]:
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(_LARGEST).decode()
+            return file.read(_LARGEST).decode("utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
