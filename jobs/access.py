@@ -122,7 +122,11 @@ class Access:
         return await self._send(request, held)
 
     async def _send_alone(self, request: Request, held: "_Scope") -> Response:
-        await held.refresh()
+        try:
+            await held.refresh()
+        except DeniedError:
+            self._refused = True
+            raise
         response = await self._send(request, held)
         if response.status == 401:
             self._judged.clear()

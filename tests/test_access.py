@@ -508,3 +508,111 @@ def test_where_the_identity_service_is_not_known_it_is_asked_for() -> None:
 
 def test_the_metadata_service_has_three_seconds() -> None:
     assert metadata.TIMEOUT == 3
+
+
+# One refusal is enough, whatever comes first
+
+
+REFUSAL = Response(401, {}, b'{"error_code":"APIGW.0301","error_msg":"verify aksk signature fail"}')
+
+
+async def attempt(way: Access, scope: str = SCOPE) -> Any:
+    """Do as the runner does: wait until it may be sent, send it, and ask for newer credentials if refused."""
+    try:
+        if not way.is_ready(post(scope)):
+            await way.prepare(post(scope))
+        response = await way.send(post(scope))
+        return await way.renew(post(scope), response) if response.status == 401 else response.status
+    except (BatchError, TransportError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("first", [Response(500), Response(429), None], ids=["error", "throttled", "lost"])
+def test_an_answer_that_proves_no_signature_lets_nobody_else_go(first: Response | None) -> None:
+    answers = iter([first])
+
+    def answer(*_: Any) -> Response:
+        response = next(answers, REFUSAL)
+        if response is None:
+            raise TransportError("connection", "reset", sent=True)
+        return response
+
+    way = access(KEYS, wire := Wire(answer, takes=0.1))
+
+    async def work() -> None:
+        await asyncio.gather(*(attempt(way) for _ in range(64)))
+
+    run(way, work)
+    assert len(wire.sent) == 2
+
+
+def test_look_ups_of_many_projects_with_a_wrong_key_are_one_request() -> None:
+    way = access(KEYS, wire := Wire(lambda *_: REFUSAL, takes=0.1))
+    ends: list[Any] = []
+
+    async def work() -> None:
+        scopes = [NAMED.replace("cn-north-1}", f"r-{n}}}") for n in range(64)]
+        ends.extend(await asyncio.gather(*(attempt(way, scope) for scope in scopes)))
+
+    run(way, work)
+    assert len(wire.sent) == 1
+    assert set(ends) == {DeniedError}
+
+
+def test_keys_of_an_agency_that_are_refused_are_not_sent_again_while_newer_ones_are_fetched() -> None:
+    made = 0
+
+    def answer(method: str, url: str, _headers: Mapping[str, str]) -> Response:
+        nonlocal made
+        if not url.startswith(METADATA):
+            return REFUSAL
+        if method == "PUT":
+            return Response(404)
+        made += 1
+        content = b'{"credential": {"access": "A%d", "secret": "S", "securitytoken": "T", "expires_at": "x"}}'
+        return Response(200, {}, content % made)
+
+    way = access(Agency(METADATA), wire := Wire(answer, takes=1.0))
+
+    async def work() -> None:
+        await asyncio.gather(*(attempt(way) for _ in range(64)))
+        await asyncio.gather(*(attempt(way) for _ in range(64)))
+
+    run(way, work)
+    refused = [
+        headers["Authorization"].split("Access=")[1][:2] for _, url, headers in wire.sent if BASE in url
+    ]
+    assert refused == ["A1", "A2"]
+
+
+@pytest.mark.parametrize("answer", [Response(201, {}, b"garbage"), Response(404, {}, b"<html>")])
+def test_what_has_worked_before_is_not_misconfigured_but_out_of_order(answer: Response) -> None:
+    service = TokenService(uses=1)
+    strange = False
+
+    def wire_answer(method: str, url: str, headers: Mapping[str, str]) -> Response:
+        return answer if strange and url.startswith(IAM) else service(method, url, headers)
+
+    way = access(USER, Wire(wire_answer))
+
+    async def work() -> None:
+        nonlocal strange
+        assert await attempt(way) == 204
+        strange = True
+        assert await attempt(way) is TransportError
+        strange = False
+        assert await attempt(way) is True
+        assert await attempt(way) == 204
+
+    run(way, work)
+
+
+def test_whoever_waits_for_a_token_waits_before_it_may_leave() -> None:
+    way = access(USER, Wire(TokenService(), takes=1.0))
+
+    async def work() -> None:
+        assert not way.is_ready(post())
+        await way.prepare(post())
+        assert way.is_ready(post())
+
+    run(way, work)

@@ -62,13 +62,14 @@ def test_without_any_the_agency_of_the_ecs_is_asked() -> None:
         ({"HW_ACCESS_KEY": "s3cret"}, "HW_SECRET_KEY"),
         ({"OS_SECRET_KEY": "s3cret"}, "OS_ACCESS_KEY"),
         ({"FPGA_BATCH_AK": "s3cret"}, "FPGA_BATCH_SK"),
+        ({"HUAWEICLOUD_SDK_SECURITY_TOKEN": "s3cret"}, "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK are"),
         ({"OS_USERNAME": "s3cret"}, "OS_PASSWORD"),
         ({"OS_PASSWORD": "s3cret"}, "OS_USERNAME"),
         ({"OS_USERNAME": "u", "OS_PASSWORD": "s3cret"}, "OS_USER_DOMAIN_NAME"),
     ],
 )
 def test_half_a_set_is_an_error_that_names_what_is_missing(half: dict[str, str], missing: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{missing} is missing") as caught:
+    with pytest.raises(ConfigurationError, match=f"{missing} .*missing") as caught:
         found(half)
     assert "s3cret" not in str(caught.value)
 
@@ -247,6 +248,21 @@ def test_whatever_token_is_taken_makes_a_plain_header(token: str) -> None:
             assert all("!" <= character <= "~" for character in credential.secret)
         else:
             assert not token.strip()
+
+
+@pytest.mark.parametrize("url", ["https://[::1", "https://[zz]/v3", "ftp://a.b", "https://u:p@a.b"])
+def test_an_identity_service_at_no_url_is_named(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="OS_AUTH_URL"):
+        found(USER | {"OS_AUTH_URL": url})
+
+
+def test_a_password_that_is_not_utf_8_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="OS_PASSWORD is not UTF-8"):
+        found(USER | {"OS_PASSWORD": "a\udcffb"})
+
+
+def test_a_profile_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert profile(tmp_path, "\ufeff[basic]\nak = a\nsk = s\n").credential == Keys("a", "s")
 
 
 def test_an_empty_variable_is_none() -> None:

@@ -82,6 +82,21 @@ def test_a_project_is_never_named_without_its_domain(user: Password, domain: dic
     assert body_of(call)["scope"] == {"project": {"name": "eu-de", "domain": domain}}
 
 
+def test_a_project_whose_domain_nobody_tells_is_not_asked_for() -> None:
+    with pytest.raises(ConfigurationError, match="OS_PROJECT_DOMAIN_NAME is missing"):
+        next(iam.token_for(Password("", "uid", "s"), IAM, "", "eu-de"))
+
+
+@pytest.mark.parametrize("project_id", ["a/b", "a\r\nX: y", "", 7, None])
+def test_what_would_bend_a_path_is_no_project_id(project_id: Any) -> None:
+    token = {**TOKEN, "project": {"id": project_id, "name": "eu-de"}}
+    with pytest.raises(ConfigurationError):
+        end_of(iam.token_for(USER, IAM, "p1", ""), answer(201, {"token": token}, X_Subject_Token="MII"))
+    projects = answer(200, {"projects": [{"id": project_id, "name": "eu-de"}]})
+    with pytest.raises(ConfigurationError):
+        end_of(iam.project_named(KEYS, IAM, "eu-de"), projects, projects)
+
+
 def test_a_user_may_be_given_by_id() -> None:
     call = next(iam.token_for(Password("", "uid", "s"), IAM, "p", ""))
     assert body_of(call)["identity"]["password"]["user"] == {"id": "uid", "password": "s"}

@@ -11,6 +11,7 @@ import pytest
 from conftest import Ended, WatchedSandbox, listening
 from support import PROJECT, TOKEN, fpga, image
 
+from batch.errors import ConfigurationError
 from batch.network import proxy_of
 from jobs.sandbox import issue_certificate
 
@@ -178,3 +179,17 @@ def test_the_proxy_is_the_environments_and_never_for_this_machine(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert proxy_of(url) == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:GE#HEIM@p:3128", "http://me:GEHEIM@p:port", "socks5://me:GEHEIM@p", "ftp://p", "http://"],
+)
+def test_what_is_no_http_proxy_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY: write it as") as caught:
+        proxy_of("https://a.example")
+    assert "HEIM" not in str(caught.value)
