@@ -211,11 +211,9 @@ class Engine:
         return False
 
     async def _next(self) -> Task | None:
-        """Return the next row to work on: one that is due again, else a new one; None at the end.
-
-        If its service may be going down, a new one goes first: no row spends its attempts on that.
-        """
+        """Return the next row to work on: one that is due again, else a new one; None at the end."""
         while not self.stopped:
+            # While its service may be going down, new ones go first: no row spends its attempts on that.
             if self._aside.due and (task := self._aside.first_due(self.attempts.suspects)):
                 return task
             if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:

@@ -84,7 +84,6 @@ class Streak:
         unreached: how many of the last ones never got through to the service.
         unreached_since: time of the first of these.
         probes: probes among them, sent after the service had been found to be down.
-        last: time of the last.
 
     """
 
@@ -93,7 +92,6 @@ class Streak:
     unreached: int = 0
     unreached_since: float = 0.0
     probes: int = 0
-    last: float = 0.0
 
     def is_outage(self, now: float) -> bool:
         """Whether it looks as if the service is down.
@@ -127,7 +125,7 @@ def after_failure(streak: Streak | None, now: float, row: int, *, reached: bool,
     rows = streak.rows if len(streak.rows) >= _LEAST_ROWS_FAILED else streak.rows | {row}
     unreached = 0 if reached else streak.unreached + 1
     unreached_since = streak.unreached_since if unreached > 1 else now
-    return Streak(streak.since, rows, unreached, unreached_since, streak.probes + probe, now)
+    return Streak(streak.since, rows, unreached, unreached_since, streak.probes + probe)
 
 
 @dataclass(frozen=True, slots=True)

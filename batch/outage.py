@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from batch.halt import Streak, after_failure, probe_pause
 
-_SUSPICION = 60.0
-"""Seconds for which a failure makes one look at other rows first; a request may take half of it."""
+_SHORTEST_SUSPICION = 2.0
+"""Seconds for which a failure makes one look at other rows first; longer where failures take long."""
 
 
 class Outage:
@@ -26,6 +26,7 @@ class Outage:
         self._streak: Streak | None = None
         self._judgement: asyncio.TimerHandle | None = None
         self._found_at = 0.0
+        self._suspected_until = 0.0
         self._probe_at = 0.0
         self._probing = False
         self._changed = asyncio.Event()
@@ -35,7 +36,7 @@ class Outage:
         """Whether the last answers were failures, too few or too recent to tell that the service is down."""
         if self._streak is None or self.since is not None:
             return False
-        return asyncio.get_running_loop().time() <= self._streak.last + _SUSPICION
+        return asyncio.get_running_loop().time() <= self._suspected_until
 
     @property
     def is_undecided(self) -> bool:
@@ -83,6 +84,7 @@ class Outage:
         probe = self.since is not None and sent_at >= self._found_at
         self._streak = after_failure(self._streak, now, row, reached=reached, probe=probe)
         self.cause = cause
+        self._suspected_until = now + max(_SHORTEST_SUSPICION, 2 * (now - sent_at))
         if self.since is None:
             self._judge(now)
         elif probe:

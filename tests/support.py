@@ -54,6 +54,21 @@ def journal_lines(*entries: Entry, after: bytes = b"") -> bytes:
     return text
 
 
+class Clock:
+    """Seconds since the epoch as a test sets them.
+
+    Attributes:
+        now: the time.
+
+    """
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class _JumpingSelector(selectors.SelectSelector):
     """Never waits: the time that would be waited passes at once."""
 
@@ -102,7 +117,20 @@ End = Response | Exception | Callable[[Request], Response]
 FAST = Rate(1_000_000)
 
 
-class Wire:
+class Ready:
+    """The part of a transport that sees to credentials: they are always there, and never renewed."""
+
+    def is_ready(self, _request: Request) -> bool:
+        return True
+
+    async def prepare(self, request: Request) -> None:
+        raise NotImplementedError
+
+    async def renew(self, _request: Request, _response: Response) -> bool:
+        return False
+
+
+class Wire(Ready):
     """A transport that notes what it was asked; how an attempt ends is a subclass's say."""
 
     def __init__(self) -> None:
@@ -113,15 +141,6 @@ class Wire:
 
     async def send(self, request: Request) -> Response:
         raise NotImplementedError
-
-    def is_ready(self, _request: Request) -> bool:
-        return True
-
-    async def prepare(self, request: Request) -> None:
-        raise NotImplementedError
-
-    async def renew(self, _request: Request, _response: Response) -> bool:
-        return False
 
     async def carry(self, request: Request, takes: float, end: Callable[[], End]) -> Response:
         """Note a request, let so many seconds pass, and end the attempt as it is said then."""
@@ -374,7 +393,7 @@ def stop_request() -> BatchError:
     return InterruptedRunError("stopped by SIGTERM", 15)
 
 
-class SandboxTransport:
+class SandboxTransport(Ready):
     """A transport straight into a sandbox, without a socket between."""
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -389,12 +408,3 @@ class SandboxTransport:
             reason = "timeout" if reply is Withheld.SILENCE else "connection"
             raise TransportError(reason, "no answer", sent=True)
         return Response(reply.status, reply.headers, reply.body)
-
-    def is_ready(self, _request: Request) -> bool:
-        return True
-
-    async def prepare(self, request: Request) -> None:
-        raise NotImplementedError
-
-    async def renew(self, _request: Request, _response: Response) -> bool:
-        return False

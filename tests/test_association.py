@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import PROJECT, fpga, image
+from support import ERROR, FAST, PROJECT, Script, fpga, image, run_virtually
 
+from batch.engine import Engine
 from batch.job import RowError
-from batch.model import UNREAD, Answer, Kind, Request, Response, Result, Status, Verdict
+from batch.model import UNREAD, Answer, Kind, Outcome, Request, Response, Result, Row, Status, Verdict
+from batch.retry import RetryPolicy
 from jobs.association import JOBS, Associate, AssociationJob, Disassociate, Pair, Verify
 from jobs.ecs import classify
 from jobs.endpoints import Site
@@ -679,3 +681,46 @@ def test_pairs_that_differ_in_anything_have_different_keys() -> None:
         parsed(project_id="other", region="cn-east-2"),
     ]
     assert len({job.key(row) for row in rows}) == len(rows)
+
+
+# With the engine
+
+
+def run_one(*ends: Response, in_doubt: bool = False, attempts: int = 3) -> tuple[str, str]:
+    """Take one row to its outcome; return status and reason."""
+    outcomes: list[Outcome] = []
+    engine = Engine(
+        Associate(SITE),
+        Script(*ends),
+        rate=FAST,
+        concurrency=1,
+        policy=RetryPolicy(max_attempts=attempts),
+        in_doubt=[1] if in_doubt else [],
+        record=lambda _row, outcome: outcomes.append(outcome),
+        draw=lambda: 0.0,
+    )
+    run_virtually(engine.run(iter([Row(1, 2, (F, I, "", ""), ())])))
+    (outcome,) = outcomes
+    return outcome.result.status, outcome.result.reason
+
+
+NONE_THERE = Response(200, body=b'{"associations": []}')
+NOT_PRIVATE = Response(400, body=b'{"error": {"code": "Ecs.0005", "message": "is not private"}}')
+
+
+@pytest.mark.parametrize("status", [408, 502, 503, 504])
+def test_what_a_gateway_has_given_up_on_stays_open_though_the_service_fails_afterwards(status: int) -> None:
+    assert run_one(Response(status), ERROR, ERROR, NONE_THERE) == ("unconfirmed", "server_error")
+
+
+def test_what_the_service_itself_has_ended_with_an_error_and_is_not_there_has_failed() -> None:
+    assert run_one(ERROR, ERROR, ERROR, NONE_THERE) == ("failed", "server_error")
+
+
+def test_what_a_gateway_has_given_up_on_and_the_service_refuses_then_has_failed() -> None:
+    assert run_one(Response(504), NOT_PRIVATE, NONE_THERE) == ("failed", "not_private")
+
+
+def test_what_an_earlier_run_has_left_in_doubt_stays_open_until_it_is_seen_or_refused() -> None:
+    assert run_one(ERROR, NONE_THERE, in_doubt=True, attempts=1) == ("unconfirmed", "server_error")
+    assert run_one(NOT_PRIVATE, NONE_THERE, in_doubt=True) == ("failed", "not_private")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import BUSY, ERROR, FAST, LOST, NO, OK, UNSENT, Run, Service, run_virtually
+from support import BUSY, ERROR, FAST, LOST, NO, OK, UNSENT, Run, Service, Wire, run_virtually
 
 from batch.engine import GRACE
 from batch.errors import InterruptedRunError, ServiceUnavailableError
@@ -525,3 +525,47 @@ def test_whatever_the_timetable_of_outages_all_rows_get_through_with_one_probe_a
     assert service.most_probing <= 1
     assert run.took <= changes[-1] + 2 * rows / rate.per_second + 200
     assert (run.tasks_left, service.in_flight, run.broken) == (0, 0, [])
+
+
+class Stumbling(Wire):
+    """A service of which each thing in scope b fails the first time that it is asked for."""
+
+    def __init__(self, failing: Response = ERROR) -> None:
+        super().__init__()
+        self._failing = failing
+        self._seen: set[str] = set()
+
+    async def send(self, request: Request) -> Response:
+        first = request.scope == "b" and request.url not in self._seen
+        self._seen.add(request.url)
+        return await self.carry(request, 0.01, lambda: self._failing if first else OK)
+
+
+def test_failures_far_from_one_another_stop_no_run() -> None:
+    apart = (1, 2, 300)
+    run = Run(
+        service=Stumbling(),
+        rows=600,
+        thing=lambda n: f"b/{n}" if n in apart else f"a/{n}",
+        concurrency=8,
+        rate=Rate(10),
+        limits=Limits(max_outage=10.0),
+    ).go()
+    assert run.engine.stopped is None
+    assert all_succeeded(run)
+
+
+def test_a_row_that_fails_once_is_soon_tried_again_however_many_rows_are_left() -> None:
+    service = Stumbling()
+    run = Run(
+        service=service,
+        rows=1000,
+        thing=lambda n: f"b/{n}" if n == 1 else f"a/{n}",
+        concurrency=8,
+        rate=Rate(10),
+    ).go()
+    assert all_succeeded(run)
+    first, second = (
+        at for at, each in zip(service.times, service.requests, strict=True) if each.scope == "b"
+    )
+    assert second - first < 4

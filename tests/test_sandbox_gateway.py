@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 from multidict import CIMultiDict
-from support import PROJECT, fpga, image
+from support import PROJECT, Clock, fpga, image
 
 from jobs.sandbox import Accounts, Call, Catalogue, Faults, RateLimit, Reply, Sandbox
 from jobs.sandbox.gateway import Denied, Gateway
@@ -34,17 +34,9 @@ LOCKED = "AK access failed to reach the limit,forbidden"
 UNVERIFIED = "verify aksk signature fail"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
@@ -390,7 +382,7 @@ def test_a_token_outranks_a_signature(sandbox: Sandbox) -> None:
 
 
 def test_the_default_account_has_one_key_and_two_projects() -> None:
-    sandbox = Sandbox(now=Clock())
+    sandbox = Sandbox(now=Clock(NOW))
     assert told(sandbox.reply(with_keys())) == DONE
     assert told(sandbox.reply(with_keys(project=OTHER_PROJECT))) == DONE
     assert sandbox.access_keys == {KEYS.access: KEYS}

@@ -6,7 +6,7 @@ import aiohttp
 import orjson
 import pytest
 from multidict import CIMultiDict
-from support import PROJECT, fpga, image
+from support import PROJECT, Clock, fpga, image
 
 from jobs.sandbox import Accounts, Call, Catalogue, Faults, Named, RateLimit, Reply, Sandbox, User, serve
 from jobs.signing import Keys, signed
@@ -27,17 +27,9 @@ ACCOUNTS = Accounts(
 UNAUTHORIZED = "The request you have made requires authentication."
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
