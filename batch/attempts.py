@@ -11,7 +11,8 @@ from batch.errors import BatchError, DeniedError, ServiceUnavailableError
 from batch.halt import Throttling, after_throttled
 from batch.job import Job, Transport
 from batch.model import Kind, Request, Response, Verdict
-from batch.pace import Auto, Pace, Rate
+from batch.pace import Pace
+from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy, hint, next_wait
 from batch.summary import duration
 from batch.task import Task

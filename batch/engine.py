@@ -19,7 +19,7 @@ from batch.errors import BatchError, InternalError, OutputError, StoppedEarlyErr
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Job, Transport
 from batch.model import Answer, Kind, Outcome, Result, Row, Status
-from batch.pace import Auto, Rate
+from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy
 from batch.summary import counted, duration
 from batch.task import End, Task

@@ -1,88 +1,22 @@
 """Permits: how fast requests of one scope may leave, and the pause they all take when throttled."""
 
 import asyncio
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 from aiolimiter import AsyncLimiter
 
 from batch.adaptive import AdaptiveRate
-from batch.errors import UsageError
 from batch.model import Window
 from batch.outage import Outage
+from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy, back_off, hint
-
-_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
-_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:\s*/\s*([a-z]+))?")
 
 # Timers wake up to a millisecond late; a bucket that holds 5 ms of permits makes up for it. What the bucket
 # adds to a second, and half a per mille more, is taken off the rate, so that no window of one second sees
 # more than rate + 1 permits.
 _SLACK = 0.005
 _HEADROOM = 0.0005
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many requests in so many seconds."""
-
-    permits: float
-    seconds: float = 1.0
-
-    @property
-    def per_second(self) -> float:
-        """Requests a second."""
-        return self.permits / self.seconds
-
-    def __str__(self) -> str:
-        unit = {1.0: "s", 60.0: "min", 3600.0: "h"}[self.seconds]
-        return f"{self.permits:.12g}/{unit}"
-
-
-@dataclass(frozen=True, slots=True)
-class Auto:
-    """A rate that is found while requests are sent.
-
-    Attributes:
-        most: never exceeded, or None.
-
-    """
-
-    most: Rate | None = None
-
-    def __str__(self) -> str:
-        return f"a rate found on the way, {self.most} at most" if self.most else "a rate found on the way"
-
-
-def parse_rate(text: str, option: str = "--rate") -> Rate:
-    """Read `20`, `20/s`, `600/min` or `5000/h`.
-
-    Raises:
-        UsageError: it is none of these, or zero.
-
-    """
-    match = _RATE.fullmatch(text.strip().lower())
-    seconds = _UNITS.get(match[2] or "s") if match else None
-    if match is None or seconds is None or float(match[1]) <= 0:
-        raise UsageError(
-            f"{option} {text!r}: write a number above zero and a unit, as 20/s, 600/min or 5000/h"
-        )
-    return Rate(float(match[1]), seconds)
-
-
-def parse_pace(rate: str, most: str | None) -> Rate | Auto:
-    """Read a rate or `auto`, and the most that it may find.
-
-    Raises:
-        UsageError: one of them is not understood, or a fixed rate has a bound.
-
-    """
-    if rate.strip().lower() == "auto":
-        return Auto(parse_rate(most, "--max-rate") if most else None)
-    if most:
-        raise UsageError("--max-rate bounds what --rate auto finds: use it with --rate auto only")
-    return parse_rate(rate)
 
 
 class Pace:

@@ -13,8 +13,8 @@ from batch.halt import NO_LIMITS, Limits
 from batch.job import Job, Transport
 from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
-from batch.pace import Auto, Rate
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
+from batch.rate import Auto, Rate
 from batch.report import ReportWriter, check_writable, read_summary, recorded, remove_report
 from batch.resume import is_in_doubt, is_open, merged
 from batch.retry import RetryPolicy

@@ -4,8 +4,8 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 
-from batch.pace import Rate
 from batch.preflight import SEND, Preflight, preflight
+from batch.rate import Rate
 from batch.report import REPORT_COLUMNS
 from batch.source import Format, Input, Source, open_source
 from batch.summary import counted, duration

@@ -17,8 +17,8 @@ from pathlib import Path
 from batch.errors import BusyError, InputUnusableError, UsageError
 from batch.halt import Limits, parse_failure_limit
 from batch.journal import journal_path, run_state
-from batch.pace import Auto, parse_pace
 from batch.preflight import Preflight
+from batch.rate import Auto, parse_pace
 from batch.report import REPORT_COLUMNS, open_report
 from batch.resume import undoable
 from batch.retry import RetryPolicy

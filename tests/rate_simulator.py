@@ -9,7 +9,8 @@ from typing import NamedTuple
 from support import run_virtually
 
 from batch.model import Window
-from batch.pace import Auto, Pace, Rate
+from batch.pace import Pace
+from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy
 
 WORKERS = 160

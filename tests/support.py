@@ -13,7 +13,7 @@ from batch.halt import NO_LIMITS, Limits
 from batch.job import Conversation
 from batch.journal.lines import sealed
 from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
-from batch.pace import Rate
+from batch.rate import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
 from jobs.sandbox import Accounts, Call, Sandbox, Withheld

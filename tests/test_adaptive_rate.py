@@ -10,7 +10,8 @@ from support import run_virtually
 from batch.adaptive import AdaptiveRate
 from batch.errors import UsageError
 from batch.model import Window
-from batch.pace import Auto, Pace, Rate, parse_pace
+from batch.pace import Pace
+from batch.rate import Auto, Rate, parse_pace
 from batch.retry import RetryPolicy
 
 EVERY_KIND = pytest.mark.parametrize(

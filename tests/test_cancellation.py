@@ -7,7 +7,7 @@ import pytest
 from support import ABSENT, BUSY, FOUND, LOST, NO, OK, UNSENT, Run, Service
 
 from batch.model import Result, Status
-from batch.pace import Rate
+from batch.rate import Rate
 from batch.retry import RetryPolicy
 
 SUCCEEDED = Result(Status.SUCCEEDED)

@@ -30,7 +30,7 @@ from batch.errors import DeniedError, OutputError, ServiceUnavailableError, Stop
 from batch.halt import FailureLimit, Limits
 from batch.job import Conversation
 from batch.model import Answer, Kind, Request, Response, Result, Status
-from batch.pace import Rate
+from batch.rate import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
 

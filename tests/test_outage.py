@@ -16,7 +16,8 @@ from batch.errors import InterruptedRunError, ServiceUnavailableError
 from batch.halt import Limits
 from batch.model import Request, Response, Result, Status
 from batch.outage import Outage
-from batch.pace import Pace, Rate
+from batch.pace import Pace
+from batch.rate import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
 

@@ -12,7 +12,8 @@ from support import ERROR, FOUND, NO, OK, Run, VirtualTimeLoop, Wire, run_virtua
 
 from batch.errors import UsageError
 from batch.model import Request, Response, Status
-from batch.pace import Pace, Rate, parse_rate
+from batch.pace import Pace
+from batch.rate import Rate, parse_rate
 from batch.retry import RetryPolicy
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from batch.engine import Engine
 from batch.errors import InterruptedRunError
 from batch.journal import Journal
 from batch.model import UNREAD, Outcome, Record, Request, Response, Result, Status
-from batch.pace import Rate
+from batch.rate import Rate
 from batch.report import REPORT_COLUMNS, ReportFormat, open_report, read_summary, recorded
 from batch.resume import continued, is_in_doubt, is_open, merged, undoable
 from batch.retry import RetryPolicy

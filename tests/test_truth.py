@@ -14,7 +14,7 @@ from support import ACCOUNTS, PROJECT, SandboxTransport, fpga, image, run_virtua
 
 from batch.halt import Limits
 from batch.model import Status
-from batch.pace import Rate
+from batch.rate import Rate
 from batch.report import REPORT_COLUMNS
 from batch.retry import RetryPolicy
 from batch.run import Run, RunEnd, RunSettings
