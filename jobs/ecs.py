@@ -120,7 +120,7 @@ def _meaning(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
     unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
     if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
-    if code in _UNAUTHENTICATED or (status == 401 and code not in _DENIED):
+    if code in _UNAUTHENTICATED or status == 401:
         return _verdict(Kind.UNAUTHENTICATED, "denied", error)
     if code in _DENIED or status == 403:
         return _verdict(Kind.DENIED, "denied", error)

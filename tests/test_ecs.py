@@ -486,6 +486,7 @@ def test_refused_credentials_stop_the_run(status: int, code: str, message: str) 
         (401, "Common.0013", ""),
         (400, "APIGW.0301", ""),
         (401, "", ""),
+        (401, "APIGW.0302", ""),
         (401, "Unknown.0001", "doesn't exist"),
     ],
 )

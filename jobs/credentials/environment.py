@@ -11,13 +11,6 @@ from jobs.signing import Keys
 _LONGEST = 32 * 1024
 _TOKENS = ("OS_TOKEN", "OS_AUTH_TOKEN")
 _USERS = ("OS_USERNAME", "OS_USER_ID")
-_NAMED = (
-    "OS_USER_DOMAIN_NAME",
-    "OS_DOMAIN_NAME",
-    "OS_PROJECT_DOMAIN_NAME",
-    "OS_PROJECT_NAME",
-    "OS_TENANT_NAME",
-)
 _UNVERIFIED = ("OS_INSECURE", "HW_INSECURE")
 _TRUE = ("1", "true", "yes", "on")
 
@@ -37,6 +30,7 @@ class Family(NamedTuple):
 
 _BY_ID = ("OS_PROJECT_ID", "OS_TENANT_ID")
 _BY_NAME = ("OS_PROJECT_NAME", "OS_TENANT_NAME")
+_DOMAINS = ("OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME", "OS_PROJECT_DOMAIN_NAME")
 
 OWN = Family(
     ("FPGA_BATCH_AK", "FPGA_BATCH_SK", "FPGA_BATCH_SECURITY_TOKEN"),
@@ -153,7 +147,7 @@ def user(environment: Environment, password: tuple[str, str] | None = None) -> F
         project_domain_name=of("OS_PROJECT_DOMAIN_NAME"),
         project_domain_id=of("OS_PROJECT_DOMAIN_ID"),
     )
-    for name in (*_USERS, *_NAMED, password_name):
+    for name in (*_USERS, *_DOMAINS, *_BY_NAME, password_name):
         try:
             (text if name == password_name else environment.get(name, "")).encode()
         except UnicodeEncodeError:
