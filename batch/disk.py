@@ -61,13 +61,12 @@ def _mount(path: Path) -> str:
     return told.partition("mnt_id:")[2].partition("\n")[0]
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
     """Write, however many calls the operating system takes for it.
 
     Raises:
         OSError: the disk takes no more; a part may be written.
 
     """
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    while (written := os.write(descriptor, data)) < len(data):
+        data = data[written:]

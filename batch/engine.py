@@ -176,7 +176,8 @@ class Engine:
         is_at_end = False
         while not is_at_end:
             try:
-                is_at_end = await self._work_on_next(me)
+                await self._work_on_rows(me)
+                is_at_end = True
             except asyncio.CancelledError:
                 if not self.stopped:
                     raise
@@ -195,80 +196,79 @@ class Engine:
                 self.stop(bug, grace=0)
                 is_at_end = True
 
-    async def _work_on_next(self, me: asyncio.Task[None]) -> bool:
-        """Carry one row on; return whether there was none. A row that is left in its midst is let go."""
-        task = await self._next()
-        if task is None:
-            return True
-        self._workers[me] = task
-        try:
-            await self._advance(task)
-        except BaseException:
-            self._abandon(task)
-            raise
-        finally:
-            self._workers[me] = None
-        return False
+    async def _work_on_rows(self, me: asyncio.Task[None]) -> None:
+        """Carry on one row after the other to the end. One that is left in its midst is let go."""
+        while True:
+            while (task := self._next()) is None:
+                if self.stopped or not self._unfinished:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+            self._workers[me] = task
+            try:
+                await self._advance(task)
+            except BaseException:
+                self._abandon(task)
+                raise
+            finally:
+                self._workers[me] = None
 
-    async def _next(self) -> Task | None:
-        """Return the next row to work on: one that is due again, else a new one; None at the end."""
-        while not self.stopped:
-            # While its service may be going down, new ones go first: no row spends its attempts on that.
-            if self._aside.due and (task := self._aside.first_due(self.attempts.suspects)):
-                return task
-            if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
-                conversation = self._job.conversation(self._job.parse(row.cells))
-                self._unfinished += 1
-                doubt = row.number in self._in_doubt
-                return Task(row.number, conversation, next(conversation), in_doubt=doubt, unanswered=doubt)
-            if self._aside.due:
-                return self._aside.due.popleft()
-            if not self._unfinished:
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        while self._aside.due and self._finishing:
-            if (task := self._aside.due.popleft()).in_doubt:
-                return task
-            self._abandon(task)
-        return None
+    def _next(self) -> Task | None:
+        """Return the next row to work on: one that is due again, else a new one; None if none is now."""
+        due = self._aside.due
+        if self.stopped:
+            while due and self._finishing:
+                if (task := due.popleft()).in_doubt:
+                    return task
+                self._abandon(task)
+            return None
+        # While its service may be going down, new ones go first: no row spends its attempts on that.
+        if due and (first := self._aside.first_due(self.attempts.suspects)):
+            return first
+        if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
+            conversation = self._job.conversation(self._job.parse(row.cells))
+            self._unfinished += 1
+            doubt = row.number in self._in_doubt
+            return Task(row.number, conversation, next(conversation), in_doubt=doubt, unanswered=doubt)
+        return due.popleft() if due else None
 
     async def _advance(self, task: Task) -> None:
         """Carry a row's conversation on until it ends or has to wait."""
         while True:
-            if (final := task.held or await self._attempted(task)) is None:
-                return
+            if (end := task.held) is None:
+                if self.stopped and not self._may_go_on(task):
+                    self._abandon(task)
+                    return
+                end = await self.attempts.send(task)
+                if not self._is_final(task, end):
+                    return
             task.held = None
+            verdict, response = end
+            answer = Answer(verdict, response, task.in_doubt, task.maybe_later, task.unanswered)
             try:
-                task.request = task.conversation.send(
-                    Answer(*final, task.in_doubt, task.maybe_later, task.unanswered)
-                )
-            except StopIteration as end:
-                settled = final[0].kind not in _STOPPING and not task.cut_short
-                self._finish(task, end.value, settled=settled or end.value.status.is_through)
+                task.request = task.conversation.send(answer)
+            except StopIteration as finished:
+                settled = verdict.kind not in _STOPPING and not task.cut_short
+                self._finish(task, finished.value, settled=settled or finished.value.status.is_through)
                 return
             task.attempts = 0
 
-    async def _attempted(self, task: Task) -> End | None:
-        """Return how a row's request ends, or None if it is to be sent again: then the row is let go of."""
-        if self.stopped and not self._may_go_on(task):
-            self._abandon(task)
-            return None
-        end = await self.attempts.send(task)
+    def _is_final(self, task: Task, end: End) -> bool:
+        """Whether a row's request is not to be sent again; if it is, the row is let go of."""
         wait = self.attempts.wait_after(task, end[0])
         if self.stopped:
             self._free_workers()
             task.cut_short |= wait is not None
             if wait is None or task.in_doubt:
-                return end
+                return True
             self._abandon(task)
         elif wait is not None:
             self._aside.wait(task, wait)
         elif self.attempts.is_undecided(task, end[0]):
             self._aside.hold(task, end)
         else:
-            return end
-        return None
+            return True
+        return False
 
     def _abandon(self, task: Task) -> None:
         """Let go of a row when the run stops. One that was never sent has no outcome."""
@@ -280,10 +280,11 @@ class Engine:
             self._unfinished -= 1
 
     def _finish(self, task: Task, result: Result, *, settled: bool) -> None:
-        outcome = Outcome(result)
         if task.sent:
             took = self._loop.time() - task.started
             outcome = Outcome(result, task.sent, task.started_at, task.started_at + took, round(took * 1000))
+        else:
+            outcome = Outcome(result)
         if settled:
             self._record(task.row, outcome)
         else:

@@ -1,8 +1,9 @@
 """The values that the parts of the runner hand to one another. All are immutable."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -114,8 +115,7 @@ class Request(NamedTuple):
         return self.method not in ("GET", "HEAD")
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What came back on the wire.
 
     Attributes:
@@ -127,9 +127,9 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
-    credential: object = field(default=None, repr=False, compare=False)
+    credential: object = None
 
 
 class Window(NamedTuple):

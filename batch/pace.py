@@ -44,6 +44,10 @@ class Pace:
 
     async def permit(self) -> None:
         """Wait until one more request may leave. While the service is down only a probe may."""
+        if not self._turn.locked() and self._is_open() and self._limiter.has_capacity():
+            await self._limiter.acquire()  # at once
+            self._granted_at = asyncio.get_running_loop().time()
+            return
         probed = None  # the outage that this one is the probe of
         try:
             while True:
@@ -56,6 +60,11 @@ class Pace:
             if probed is not None and probed == self.outage.since:
                 self.outage.pass_on()
             raise
+
+    def _is_open(self) -> bool:
+        """Whether nothing but the limiter can keep a request from leaving."""
+        is_up = self.outage.since is None and self.cool_down <= 0
+        return is_up and self._rate.per_second == self._limited_to
 
     @property
     def cool_down(self) -> float:

@@ -1,6 +1,6 @@
 """A row on its way: what the parts of the engine know of it together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batch.halt import Throttling
 from batch.job import Conversation
@@ -10,7 +10,7 @@ End = tuple[Verdict, Response | None]
 """How an attempt ended: what the job makes of it, and the response if there is one."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Task:
     """A row on its way.
 
@@ -37,16 +37,16 @@ class Task:
     row: int
     conversation: Conversation
     request: Request
-    attempts: int = 0
-    throttling: Throttling | None = None
-    refusals: int = 0
     in_doubt: bool = False
-    maybe_later: bool = False
     unanswered: bool = False
-    begun: bool = False
-    sent: int = 0
-    in_flight: bool = False
-    held: End | None = None
-    cut_short: bool = False
-    started_at: float = 0.0
-    started: float = 0.0
+    attempts: int = field(default=0, init=False)
+    throttling: Throttling | None = field(default=None, init=False)
+    refusals: int = field(default=0, init=False)
+    maybe_later: bool = field(default=False, init=False)
+    begun: bool = field(default=False, init=False)
+    sent: int = field(default=0, init=False)
+    in_flight: bool = field(default=False, init=False)
+    held: End | None = field(default=None, init=False)
+    cut_short: bool = field(default=False, init=False)
+    started_at: float = field(default=0.0, init=False)
+    started: float = field(default=0.0, init=False)

@@ -8,6 +8,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from batch.deadline import Deadline
 from batch.errors import ConfigurationError
 from batch.model import Response
 from batch.text import printable
@@ -52,7 +53,8 @@ class HttpTransport:
         self, *, connections: int, timeout: float, user_agent: str, tls: ssl.SSLContext | None = None
     ) -> None:
         self._connections = connections
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout * _CONNECT_SHARE)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout * _CONNECT_SHARE)
+        self._deadline = Deadline(timeout)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -108,20 +110,21 @@ class HttpTransport:
         """
         assert self._session is not None
         try:
-            answer = await self._session.request(
-                method,
-                URL(url, encoded=True),
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                proxy=proxy,
-                middlewares=() if method == "POST" else (_send_once,),
-            )
-            try:
-                content = b"" if answer.status == 204 else await _read(answer)
-            except BaseException:
-                answer.close()
-                raise
+            with self._deadline:
+                answer = await self._session.request(
+                    method,
+                    URL(url, encoded=True),
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=proxy,
+                    middlewares=() if method == "POST" else (_send_once,),
+                )
+                try:
+                    content = b"" if answer.status == 204 else await _read(answer)
+                except BaseException:
+                    answer.close()
+                    raise
         except aiohttp.ClientSSLError as error:
             raise _untrusted(error) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -133,7 +136,8 @@ class HttpTransport:
         except aiohttp.InvalidURL:
             raise ConfigurationError("the address of the service or of the proxy is no URL") from None
         except TimeoutError as error:
-            raise TransportError("timeout", f"no answer in {self._timeout.total:g} s", sent=True) from error
+            told = f"no answer in {self._deadline.seconds:g} s"
+            raise TransportError("timeout", told, sent=True) from error
         except aiohttp.ClientError as error:
             raise TransportError("connection", _told(error), sent=True) from error
         if answer.status < 200:

@@ -29,7 +29,7 @@ class Appender:
         self.failure: OSError | None = None
         self._file = file
         self._end = self._crc = 0
-        self._buffer: list[bytes] = []
+        self._buffer = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._syncing: asyncio.Task[None] | None = None
 
@@ -47,7 +47,7 @@ class Appender:
         line, self._crc = sealed(entry, self._crc)
         begins = self._end
         self._end += len(line)
-        self._buffer.append(line)
+        self._buffer += line
         if not self._timer and not self._syncing and not self.failure:
             self._sync_after(_SYNC_AFTER)
         return begins
@@ -56,7 +56,7 @@ class Appender:
         """Hand over what was gathered. After a failure nothing more: the last line may be torn now."""
         if self.failure or not self._buffer:
             return
-        data, self._buffer = b"".join(self._buffer), []
+        data, self._buffer = self._buffer, bytearray()
         try:
             write_all(self._file, data)
         except OSError as error:
