@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from batch.errors import BatchError, DeniedError, ServiceUnavailableError
 from batch.halt import Throttling, after_throttled
 from batch.job import Job, Transport
 from batch.model import Kind, Request, Response, Verdict
+from batch.outage import Outage
 from batch.pace import Pace
 from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy, hint, next_wait
@@ -31,6 +32,24 @@ class Stop(Protocol):
     def __call__(self, error: BatchError, *, finish: bool) -> None:
         """Stop because of `error`; `finish` says whether rows under way may still send."""
         ...
+
+
+@dataclass(slots=True, eq=False)
+class _Scope:
+    """What the service's answers say of one scope.
+
+    Attributes:
+        name: of the scope.
+        pace: its permits.
+        throttling: how long all of its requests have been throttled, without another answer since.
+        serves: whether something has been done there: the API is there.
+
+    """
+
+    name: str
+    pace: Pace
+    throttling: Throttling | None = None
+    serves: bool = False
 
 
 class Attempts:
@@ -80,25 +99,23 @@ class Attempts:
         self._judged = judged
         self._draw = draw
         self._clock = clock
-        self._paces: dict[str, Pace] = {}
-        self._throttling: dict[str, Throttling] = {}
-        self._served: set[str] = set()
+        self._scopes: dict[str, _Scope] = {}
 
     @property
     def down(self) -> bool:
         """Whether the service is down now, in one of the places at least."""
-        return any(pace.outage.since is not None for pace in self._paces.values())
+        return any(scope.pace.outage.since is not None for scope in self._scopes.values())
 
     def suspects(self, task: Task) -> bool:
         """Whether it may be that the service of a row's scope is going down, and it is not yet known."""
-        pace = self._paces.get(task.request.scope)
-        return pace is not None and pace.outage.is_suspected
+        scope = self._scopes.get(task.request.scope)
+        return scope is not None and scope.pace.outage.is_suspected
 
     @property
     def found_rate(self) -> float | None:
         """Requests a second that have been found to pass, in all places together; None where fixed."""
-        found = [pace.adaptive.per_second for pace in self._paces.values() if pace.adaptive]
-        return sum(found) if found else None
+        adaptive = [each for scope in self._scopes.values() if (each := scope.pace.adaptive)]
+        return sum(each.per_second for each in adaptive) if adaptive else None
 
     async def send(self, task: Task) -> tuple[Verdict, Response | None]:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
@@ -108,14 +125,14 @@ class Attempts:
 
         """
         request = task.request
-        pace = self._pace(request)
-        await pace.permit()
+        scope = self._scope(request)
+        await scope.pace.permit()
         response = None
         sent_at = asyncio.get_running_loop().time()
         try:
             if not self._transport.is_ready(request):
                 await self._transport.prepare(request)
-                await pace.permit()  # what waited together must not leave together
+                await scope.pace.permit()  # what waited together must not leave together
             sent_at = self._note_sending(task)
             response = await self._transport.send(request)
             verdict = self._job.classify(response)
@@ -128,18 +145,16 @@ class Attempts:
             task.in_flight = False
         if log.isEnabledFor(logging.DEBUG):
             log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
-        task.in_doubt = task.in_doubt or (verdict.maybe_applied and request.writes)
-        task.maybe_later = task.maybe_later or (verdict.maybe_later and request.writes)
-        if request.writes and verdict.maybe_applied and not _is_own_answer(response):
-            task.unanswered = True
-        if verdict.kind is Kind.NO_SERVICE and not verdict.code and request.scope in self._served:
+        if verdict.maybe_applied or verdict.maybe_later:
+            self._note_doubt(task, verdict, response)
+        if verdict.kind is Kind.NO_SERVICE and not verdict.code and scope.serves:
             verdict = replace(verdict, kind=Kind.REFUSED)  # the API is there: it is about this request
         if verdict.kind is Kind.UNAUTHENTICATED and response:
             verdict, response = await self._renewed(task, verdict, response)
         if verdict.kind is Kind.TRANSIENT and (response is None or response.status >= 500):
-            self._note_failure(task, verdict, pace, sent_at)
+            self._note_failure(task, verdict, scope, sent_at)
         else:
-            self._note_answer(task, verdict, response, pace, sent_at)
+            self._note_answer(task, verdict, response, scope, sent_at)
         return verdict, response
 
     def _note_sending(self, task: Task) -> float:
@@ -173,7 +188,7 @@ class Attempts:
         if task.throttling:
             throttled_for = asyncio.get_running_loop().time() - task.throttling.since
         wait = next_wait(self._policy, verdict, task.attempts, throttled_for, self._draw())
-        if wait is not None and self._pace(task.request).outage.since is not None:
+        if wait is not None and self._scope(task.request).pace.outage.since is not None:
             return 0.0  # the gate of its scope is the wait
         if wait is not None and verdict.kind is not Kind.THROTTLED:
             log.info(
@@ -184,74 +199,83 @@ class Attempts:
 
     def is_undecided(self, task: Task, verdict: Verdict) -> bool:
         """Whether a row's failure may yet turn out to be an outage; then `judged` will tell."""
-        return verdict.kind is Kind.TRANSIENT and self._pace(task.request).outage.is_undecided
+        return verdict.kind is Kind.TRANSIENT and self._scope(task.request).pace.outage.is_undecided
 
     def cool_down(self, task: Task) -> float:
         """Return the seconds left of the cool-down that a row's next attempt would have to wait for."""
-        return self._pace(task.request).cool_down
+        return self._scope(task.request).pace.cool_down
 
-    def _pace(self, request: Request) -> Pace:
-        pace = self._paces.get(request.scope)
-        if pace is None:
-            pace = self._paces[request.scope] = Pace(self._rate, self._policy)
-            pace.outage.on_judged = partial(self._note_judgement, request.scope, pace)
-        return pace
+    def _scope(self, request: Request) -> _Scope:
+        scope = self._scopes.get(request.scope)
+        if scope is None:
+            scope = _Scope(request.scope, Pace(self._rate, self._policy))
+            scope.pace.outage.on_judged = partial(self._note_judgement, scope)
+            self._scopes[request.scope] = scope
+        return scope
 
-    def _note_failure(self, task: Task, verdict: Verdict, pace: Pace, sent_at: float) -> None:
+    @staticmethod
+    def _note_doubt(task: Task, verdict: Verdict, response: Response | None) -> None:
+        """Keep that a write may have its effect although the service does not say so."""
+        if task.request.writes:
+            task.in_doubt |= verdict.maybe_applied
+            task.maybe_later |= verdict.maybe_later
+            task.unanswered |= verdict.maybe_applied and not _is_own_answer(response)
+
+    def _note_failure(self, task: Task, verdict: Verdict, scope: _Scope, sent_at: float) -> None:
         """Keep what it means for row and scope that the service did not answer, or only with an error."""
-        task.throttling = None
-        self._throttling.pop(task.request.scope, None)
+        task.throttling = scope.throttling = None
         told = _told(verdict)
-        task.attempts += pace.outage.failed(sent_at, task.row, told, reached=verdict.maybe_applied)
+        task.attempts += scope.pace.outage.failed(sent_at, task.row, told, reached=verdict.maybe_applied)
 
-    def _note_judgement(self, scope: str, pace: Pace, down: bool) -> None:
+    def _note_judgement(self, scope: _Scope, down: bool) -> None:
         """Keep what it means for a scope and the run that failures are an outage, or are none."""
-        if (since := pace.outage.since) is not None:
-            log.info("%s is down (%s): asking now and then until it answers", scope, pace.outage.cause)
-            asyncio.get_running_loop().call_at(since + self._max_outage, self._give_up, pace, since)
-        self._judged(scope, down)
+        outage = scope.pace.outage
+        if (since := outage.since) is not None:
+            log.info("%s is down (%s): asking now and then until it answers", scope.name, outage.cause)
+            asyncio.get_running_loop().call_at(since + self._max_outage, self._give_up, outage, since)
+        self._judged(scope.name, down)
 
-    def _give_up(self, pace: Pace, since: float) -> None:
+    def _give_up(self, outage: Outage, since: float) -> None:
         """Stop if an outage is still the one that it was."""
-        if pace.outage.since == since:
+        if outage.since == since:
             lasted = duration(asyncio.get_running_loop().time() - since)
-            told = f"the service has been down for {lasted}: {pace.outage.cause}"
+            told = f"the service has been down for {lasted}: {outage.cause}"
             self._stop(ServiceUnavailableError(told), finish=False)
 
     def _note_answer(
-        self, task: Task, verdict: Verdict, response: Response | None, pace: Pace, sent_at: float
+        self, task: Task, verdict: Verdict, response: Response | None, scope: _Scope, sent_at: float
     ) -> None:
         """Keep what an answer means for the row, its scope and the run."""
+        pace, kind = scope.pace, verdict.kind
         if pace.outage.answered():
-            log.info("%s answers again", task.request.scope)
-            self._throttling.pop(task.request.scope, None)
-        if verdict.kind is Kind.THROTTLED:
+            log.info("%s answers again", scope.name)
+            scope.throttling = None
+        if kind is Kind.THROTTLED:
             if pause := pace.throttled(sent_at, verdict.pause, self._draw(), verdict.limit):
                 self.throttled += 1
                 log.info("throttled: pausing %.1f s (%s)", pause, verdict.message or verdict.code)
-            self._note_throttling(task, verdict, sent_at)
-        else:
-            shown = self._job.shown_limit(response) if pace.adaptive and response else None
-            pace.answered(sent_at, shown)
-            self._throttling.pop(task.request.scope, None)
-            task.throttling = None
-            if verdict.kind is not Kind.UNAUTHENTICATED:
-                task.attempts += 1
-                task.refusals = 0
-        if verdict.kind is Kind.DONE:
-            self._served.add(task.request.scope)
-        if verdict.kind is Kind.DENIED:
+            self._note_throttling(task, verdict, scope, sent_at)
+            return
+        shown = self._job.shown_limit(response) if pace.adaptive and response else None
+        pace.answered(sent_at, shown)
+        task.throttling = scope.throttling = None
+        if kind is Kind.UNAUTHENTICATED:
+            return
+        task.attempts += 1
+        task.refusals = 0
+        if kind is Kind.DONE:
+            scope.serves = True
+        elif kind is Kind.DENIED:
             self._stop(DeniedError(f"row {task.row}: the service answered: {_told(verdict)}"), finish=False)
-        elif verdict.kind is Kind.NO_SERVICE:
+        elif kind is Kind.NO_SERVICE:
             self._stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
 
-    def _note_throttling(self, task: Task, verdict: Verdict, sent_at: float) -> None:
+    def _note_throttling(self, task: Task, verdict: Verdict, scope: _Scope, sent_at: float) -> None:
         """Keep how long the row and all of its scope have been throttled; stop when that is too long."""
-        now, scope = asyncio.get_running_loop().time(), task.request.scope
+        now = asyncio.get_running_loop().time()
         asked, patience = hint(self._policy, verdict.pause), self._policy.patience
         task.throttling = after_throttled(task.throttling, sent_at, now, asked, patience)
-        of_all = after_throttled(self._throttling.get(scope), sent_at, now, asked, self._max_outage)
-        self._throttling[scope] = of_all
+        scope.throttling = of_all = after_throttled(scope.throttling, sent_at, now, asked, self._max_outage)
         if (lasted := sent_at - of_all.since) > self._max_outage:
             told = f"the service has throttled every request for {duration(lasted)}: {_told(verdict)}"
             self._stop(ServiceUnavailableError(told), finish=False)

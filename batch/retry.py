@@ -7,6 +7,7 @@ from batch.model import Kind, Verdict
 
 _MOST_DOUBLINGS = 32  # keeps the power finite whatever the number of attempts
 _SHORTEST_HINT = 0.1
+_NOT_FINAL = (Kind.TRANSIENT, Kind.THROTTLED, Kind.UNAUTHENTICATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,12 @@ def next_wait(
         draw: a random number in [0, 1).
 
     """
+    if verdict.kind not in _NOT_FINAL:
+        return None
     if verdict.kind is Kind.THROTTLED and throttled_for < policy.patience:
         return 0.0  # the cool-down of its scope is the wait
     if verdict.kind is Kind.UNAUTHENTICATED:
         return 0.0  # the credentials have been renewed
-    if verdict.kind not in (Kind.TRANSIENT, Kind.THROTTLED):
-        return None
     most = policy.max_attempts
     if verdict.max_attempts is not None:
         most = min(most, verdict.max_attempts)
