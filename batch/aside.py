@@ -1,4 +1,4 @@
-"""Rows set aside: due again, waiting for their time, or held until it is known whether a service is down."""
+"""Rows set aside: due again, waiting for their time or for their scope, or held until a service is judged."""
 
 import asyncio
 from collections import deque
@@ -23,9 +23,11 @@ class Aside:
         self._on_due = on_due
         self._waiting: dict[Task, asyncio.TimerHandle] = {}
         self._held: set[Task] = set()
+        self._parked: dict[str, deque[Task]] = {}
 
     def __len__(self) -> int:
-        return len(self.due) + len(self._waiting) + len(self._held)
+        count = len(self.due) + len(self._waiting) + len(self._held)
+        return count + sum(map(len, self._parked.values())) if self._parked else count
 
     def first_due(self, put_off: Callable[[Task], bool]) -> Task | None:
         """Take the first row that may go on at once and is not put off; None if there is none."""
@@ -41,6 +43,25 @@ class Aside:
             self._waiting[task] = asyncio.get_running_loop().call_later(seconds, self._release, task)
         else:
             self._release(task)
+
+    def park(self, task: Task) -> None:
+        """Set a row aside until its scope is open."""
+        self._parked.setdefault(task.request.scope, deque()).append(task)
+
+    def first_parked(self, is_shut: Callable[[str], bool]) -> Task | None:
+        """Take a row whose scope is not shut any more; None if there is none."""
+        for scope, tasks in self._parked.items():
+            if not is_shut(scope):
+                task = tasks.popleft()
+                if not tasks:
+                    del self._parked[scope]
+                return task
+        return None
+
+    def opened(self) -> None:
+        """Let rows be looked for whose scope is open now."""
+        if self._parked:
+            self._on_due()
 
     def hold(self, task: Task, end: End) -> None:
         """Set a row aside whose attempts are used up, until `judged` tells whether the last one counts."""
@@ -63,15 +84,20 @@ class Aside:
                 self._release(task)
 
     def release_doubtful(self) -> None:
-        """Let those rows go on whose effect is not known."""
+        """Let those rows go on whose effect is not known, and those that wait for their scope with them."""
         for task in [each for each in (*self._waiting, *self._held) if each.in_doubt]:
             self._release(task)
+        for tasks in self._parked.values():
+            self.due.extend(tasks)
+        self._parked.clear()
 
     def clear(self) -> Iterator[Task]:
         """Give up all rows."""
         for timer in self._waiting.values():
             timer.cancel()
         yield from (*self.due, *self._waiting, *self._held)
+        for tasks in self._parked.values():
+            yield from tasks
 
     def _release(self, task: Task) -> None:
         if timer := self._waiting.pop(task, None):

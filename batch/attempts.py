@@ -3,20 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from batch.errors import BatchError, DeniedError, ServiceUnavailableError
-from batch.halt import Throttling, after_throttled
+from batch.halt import after_throttled
 from batch.job import Job, Transport
 from batch.model import Kind, Request, Response, Verdict
 from batch.outage import Outage
 from batch.pace import Pace
 from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy, hint, next_wait
+from batch.scope import Scope
 from batch.summary import duration
-from batch.task import Task
+from batch.task import End, Task
 from batch.transport import TransportError
 
 log = logging.getLogger(__name__)
@@ -34,24 +35,6 @@ class Stop(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Scope:
-    """What the service's answers say of one scope.
-
-    Attributes:
-        name: of the scope.
-        pace: its permits.
-        throttling: how long all of its requests have been throttled, without another answer since.
-        serves: whether something has been done there: the API is there.
-
-    """
-
-    name: str
-    pace: Pace
-    throttling: Throttling | None = None
-    serves: bool = False
-
-
 class Attempts:
     """Sends attempts, and keeps what the service's answers say of each scope.
 
@@ -64,6 +47,7 @@ class Attempts:
         begin: told of each row before the first request that is meant to change something is sent for it.
         stop: called when an answer ends the run.
         judged: told of each scope whose service turns out to be down, or not to be after all.
+        opened: called when a scope is open again that was closed.
         draw: random numbers in [0, 1).
         clock: seconds since the epoch, for the report's times.
 
@@ -84,6 +68,7 @@ class Attempts:
         begin: Callable[[int], None],
         stop: Stop,
         judged: Callable[[str, bool], None],
+        opened: Callable[[], None],
         draw: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
@@ -97,9 +82,10 @@ class Attempts:
         self._begin = begin
         self._stop = stop
         self._judged = judged
+        self._opened = opened
         self._draw = draw
         self._clock = clock
-        self._scopes: dict[str, _Scope] = {}
+        self._scopes: dict[str, Scope] = {}
 
     @property
     def down(self) -> bool:
@@ -117,8 +103,15 @@ class Attempts:
         adaptive = [each for scope in self._scopes.values() if (each := scope.pace.adaptive)]
         return sum(each.per_second for each in adaptive) if adaptive else None
 
-    async def send(self, task: Task) -> tuple[Verdict, Response | None]:
+    def is_shut(self, scope: str) -> bool:
+        """Whether a scope is closed, and somebody waits for it to open already."""
+        return scope in self._scopes and self._scopes[scope].pace.is_shut
+
+    async def send(self, task: Task, *, patient: bool) -> End | None:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
+
+        Return None at once where the scope is closed and another row waits already for it to open, unless
+        one is patient.
 
         Raises:
             BatchError: it cannot be sent.
@@ -126,13 +119,14 @@ class Attempts:
         """
         request = task.request
         scope = self._scope(request)
-        await scope.pace.permit()
+        if not await scope.pace.permit(patient=patient):
+            return None
         response = None
         sent_at = asyncio.get_running_loop().time()
         try:
             if not self._transport.is_ready(request):
                 await self._transport.prepare(request)
-                await scope.pace.permit()  # what waited together must not leave together
+                await scope.pace.permit(patient=True)  # what waited together must not leave together
             sent_at = self._note_sending(task)
             response = await self._transport.send(request)
             verdict = self._job.classify(response)
@@ -205,11 +199,12 @@ class Attempts:
         """Return the seconds left of the cool-down that a row's next attempt would have to wait for."""
         return self._scope(task.request).pace.cool_down
 
-    def _scope(self, request: Request) -> _Scope:
+    def _scope(self, request: Request) -> Scope:
         scope = self._scopes.get(request.scope)
         if scope is None:
-            scope = _Scope(request.scope, Pace(self._rate, self._policy))
+            scope = Scope(request.scope, Pace(self._rate, self._policy))
             scope.pace.outage.on_judged = partial(self._note_judgement, scope)
+            scope.pace.on_open = self._opened
             self._scopes[request.scope] = scope
         return scope
 
@@ -221,13 +216,13 @@ class Attempts:
             task.maybe_later |= verdict.maybe_later
             task.unanswered |= verdict.maybe_applied and not _is_own_answer(response)
 
-    def _note_failure(self, task: Task, verdict: Verdict, scope: _Scope, sent_at: float) -> None:
+    def _note_failure(self, task: Task, verdict: Verdict, scope: Scope, sent_at: float) -> None:
         """Keep what it means for row and scope that the service did not answer, or only with an error."""
         task.throttling = scope.throttling = None
         told = _told(verdict)
         task.attempts += scope.pace.outage.failed(sent_at, task.row, told, reached=verdict.maybe_applied)
 
-    def _note_judgement(self, scope: _Scope, down: bool) -> None:
+    def _note_judgement(self, scope: Scope, down: bool) -> None:
         """Keep what it means for a scope and the run that failures are an outage, or are none."""
         outage = scope.pace.outage
         if (since := outage.since) is not None:
@@ -243,13 +238,14 @@ class Attempts:
             self._stop(ServiceUnavailableError(told), finish=False)
 
     def _note_answer(
-        self, task: Task, verdict: Verdict, response: Response | None, scope: _Scope, sent_at: float
+        self, task: Task, verdict: Verdict, response: Response | None, scope: Scope, sent_at: float
     ) -> None:
         """Keep what an answer means for the row, its scope and the run."""
         pace, kind = scope.pace, verdict.kind
         if pace.outage.answered():
             log.info("%s answers again", scope.name)
             scope.throttling = None
+            self._opened()
         if kind is Kind.THROTTLED:
             if pause := pace.throttled(sent_at, verdict.pause, self._draw(), verdict.limit):
                 self.throttled += 1
@@ -270,7 +266,7 @@ class Attempts:
         elif kind is Kind.NO_SERVICE:
             self._stop(ServiceUnavailableError(f"the service answered: {_told(verdict)}"), finish=False)
 
-    def _note_throttling(self, task: Task, verdict: Verdict, scope: _Scope, sent_at: float) -> None:
+    def _note_throttling(self, task: Task, verdict: Verdict, scope: Scope, sent_at: float) -> None:
         """Keep how long the row and all of its scope have been throttled; stop when that is too long."""
         now = asyncio.get_running_loop().time()
         asked, patience = hint(self._policy, verdict.pause), self._policy.patience

@@ -2,7 +2,8 @@
 
 One row's way: a worker takes it and opens its conversation; each request waits for a permit, is sent, and
 the job says what the end of the attempt means. Final answers go back into the conversation; for the others
-the row is set aside until its next attempt is due, and holds neither worker nor permit meanwhile.
+the row is set aside until its next attempt is due, and holds neither worker nor permit meanwhile. So is
+every row but one of a scope that is down or paused: the workers go on with the rows of other scopes.
 """
 
 import asyncio
@@ -26,8 +27,11 @@ from batch.task import End, Task
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 1_000
-"""Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage."""
+MOST_WAITING = 10_000
+"""Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage.
+
+Enough for others to be served at the usual 10/s while one service is down for the usual five minutes.
+"""
 
 _STOPPING = (Kind.DENIED, Kind.NO_SERVICE)
 
@@ -88,6 +92,7 @@ class Engine:
             begin=begin,
             stop=self.stop,
             judged=self._aside.judged,
+            opened=self._aside.opened,
             draw=draw,
             clock=clock,
         )
@@ -173,28 +178,25 @@ class Engine:
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
-        is_at_end = False
-        while not is_at_end:
+        while True:
             try:
                 await self._work_on_rows(me)
-                is_at_end = True
             except asyncio.CancelledError:
                 if not self.stopped:
                     raise
                 # One that only waited may still settle another row while there is time.
-                is_at_end = not self._finishing
+                if self._finishing:
+                    continue
             except OutputError as error:
                 self.stop(error, grace=0)
-                is_at_end = True
             except BatchError as error:
                 self.stop(error, finish=False)
-                is_at_end = True
             except Exception as error:
                 log.debug("unexpected", exc_info=True)
                 bug = InternalError(f"unexpected {type(error).__name__}: {error}")
                 bug.__cause__ = error
                 self.stop(bug, grace=0)
-                is_at_end = True
+            return
 
     async def _work_on_rows(self, me: asyncio.Task[None]) -> None:
         """Carry on one row after the other to the end. One that is left in its midst is let go."""
@@ -225,11 +227,11 @@ class Engine:
         # While its service may be going down, new ones go first: no row spends its attempts on that.
         if due and (first := self._aside.first_due(self.attempts.suspects)):
             return first
+        if parked := self._aside.first_parked(self.attempts.is_shut):
+            return parked
         if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
-            conversation = self._job.conversation(self._job.parse(row.cells))
             self._unfinished += 1
-            doubt = row.number in self._in_doubt
-            return Task(row.number, conversation, next(conversation), in_doubt=doubt, unanswered=doubt)
+            return Task.of(row, self._job, in_doubt=row.number in self._in_doubt)
         return due.popleft() if due else None
 
     async def _advance(self, task: Task) -> None:
@@ -239,7 +241,12 @@ class Engine:
                 if self.stopped and not self._may_go_on(task):
                     self._abandon(task)
                     return
-                end = await self.attempts.send(task)
+                end = await self.attempts.send(task, patient=self.stopped is not None)
+                if end is None and not self.stopped:
+                    self._aside.park(task)
+                    return
+                if end is None:
+                    continue
                 if not self._is_final(task, end):
                     return
             task.held = None
@@ -280,11 +287,7 @@ class Engine:
             self._unfinished -= 1
 
     def _finish(self, task: Task, result: Result, *, settled: bool) -> None:
-        if task.sent:
-            took = self._loop.time() - task.started
-            outcome = Outcome(result, task.sent, task.started_at, task.started_at + took, round(took * 1000))
-        else:
-            outcome = Outcome(result)
+        outcome = task.outcome(result, self._loop.time())
         if settled:
             self._record(task.row, outcome)
         else:

@@ -1,6 +1,7 @@
 """Permits: how fast requests of one scope may leave, and the pause they all take when throttled."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -25,6 +26,7 @@ class Pace:
     Attributes:
         adaptive: what finds the rate, or None where it is fixed.
         outage: whether the scope's service is down.
+        on_open: called when it is open again after a cool-down.
 
     """
 
@@ -34,61 +36,90 @@ class Pace:
         )
         self.adaptive = None if isinstance(self._rate, Rate) else self._rate
         self.outage = Outage()
+        self.on_open: Callable[[], None] = lambda: None
         self._limited_to = self._rate.per_second
         self._limiter = _limiter(self._limited_to)
         self._granted_at = 0.0
         self._turn = asyncio.Lock()
+        self._at_gate = 0  # how many wait for it to open
         self._policy = policy
         self._resume_at = 0.0
         self._throttled = 0
 
-    async def permit(self) -> None:
-        """Wait until one more request may leave. While the service is down only a probe may."""
-        if not self._turn.locked() and self._is_open() and self._limiter.has_capacity():
+    async def permit(self, *, patient: bool) -> bool:
+        """Wait until one more request may leave; while the service is down only a probe may.
+
+        Return False at once if it is closed and somebody waits already for it to open, unless one is patient.
+        """
+        if not self._turn.locked() and self._is_free() and self._limiter.has_capacity():
             await self._limiter.acquire()  # at once
             self._granted_at = asyncio.get_running_loop().time()
-            return
+            return True
         probed = None  # the outage that this one is the probe of
+        has_waited = False
         try:
             while True:
-                if self.outage.since not in (None, probed):
-                    probed = await self.outage.turn()
+                if self._is_closed(probed):
+                    if self._at_gate and not patient:
+                        self._pass_on(probed)
+                        return False
+                    probed, has_waited = await self._opening(probed), True
+                    continue
                 async with self._turn:
-                    if await self._granted(probed):
-                        return
+                    if not self._is_closed(probed) and await self._granted(probed):
+                        break
         except asyncio.CancelledError:
-            if probed is not None and probed == self.outage.since:
-                self.outage.pass_on()
+            self._pass_on(probed)
             raise
+        if has_waited and not self._is_closed():
+            self.on_open()
+        return True
 
-    def _is_open(self) -> bool:
+    def _is_free(self) -> bool:
         """Whether nothing but the limiter can keep a request from leaving."""
-        is_up = self.outage.since is None and self.cool_down <= 0
-        return is_up and self._rate.per_second == self._limited_to
+        return not self._is_closed() and self._rate.per_second == self._limited_to
+
+    def _is_closed(self, probed: float | None = None) -> bool:
+        """Whether there is a cool-down, or an outage that one is not the probe of."""
+        return self.outage.since not in (None, probed) or self.cool_down > 0
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it is closed, and somebody waits for it to open: nobody else has anything to do here."""
+        return self._at_gate > 0 and self._is_closed()
 
     @property
     def cool_down(self) -> float:
         """Seconds left of a cool-down; not above 0 where there is none."""
         return self._resume_at - asyncio.get_running_loop().time()
 
+    async def _opening(self, probed: float | None) -> float | None:
+        """Wait for the end of a cool-down or outage; return the outage that one is to be the probe of."""
+        self._at_gate += 1
+        try:
+            if self.outage.since not in (None, probed):
+                return await self.outage.turn()
+            await asyncio.sleep(self.cool_down)
+            return probed
+        finally:
+            self._at_gate -= 1
+
+    def _pass_on(self, probed: float | None) -> None:
+        """Leave the probe to another one."""
+        if probed is not None and probed == self.outage.since:
+            self.outage.pass_on()
+
     async def _granted(self, probed: float | None) -> bool:
-        """Wait for the limiter, and go on waiting through cool-downs; return whether no outage came between.
+        """Wait for the limiter; return whether it is open still.
 
         A permit lapses if a cool-down or an outage began while it was waited for, so that there is no rush
         afterwards.
         """
-        loop = asyncio.get_running_loop()
-        while self.outage.since in (None, probed):
-            if (wait := self._resume_at - loop.time()) > 0:
-                await asyncio.sleep(wait)
-                continue
-            if self._rate.per_second != self._limited_to:
-                await self._follow()
-            await self._limiter.acquire()
-            self._granted_at = loop.time()
-            if self._resume_at <= self._granted_at and self.outage.since in (None, probed):
-                return True
-        return False
+        if self._rate.per_second != self._limited_to:
+            await self._follow()
+        await self._limiter.acquire()
+        self._granted_at = asyncio.get_running_loop().time()
+        return not self._is_closed(probed)
 
     async def _follow(self) -> None:
         """Go over to the present rate. What of it has come up since the last permit is there to be used."""

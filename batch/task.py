@@ -1,10 +1,11 @@
 """A row on its way: what the parts of the engine know of it together."""
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from batch.halt import Throttling
-from batch.job import Conversation
-from batch.model import Request, Response, Verdict
+from batch.job import Conversation, Job
+from batch.model import Outcome, Request, Response, Result, Row, Verdict
 
 End = tuple[Verdict, Response | None]
 """How an attempt ended: what the job makes of it, and the response if there is one."""
@@ -50,3 +51,16 @@ class Task:
     cut_short: bool = field(default=False, init=False)
     started_at: float = field(default=0.0, init=False)
     started: float = field(default=0.0, init=False)
+
+    @classmethod
+    def of(cls, row: Row, job: Job[Any], *, in_doubt: bool) -> Self:
+        """Open the conversation of a row; an earlier run may have left it in doubt."""
+        conversation = job.conversation(job.parse(row.cells))
+        return cls(row.number, conversation, next(conversation), in_doubt, in_doubt)
+
+    def outcome(self, result: Result, now: float) -> Outcome:
+        """Return the row's outcome, if it ends now by the loop's clock."""
+        if not self.sent:
+            return Outcome(result)
+        took = now - self.started
+        return Outcome(result, self.sent, self.started_at, self.started_at + took, round(took * 1000))

@@ -172,7 +172,7 @@ class _Simulation:
     async def _work(self, pace: Pace) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await pace.permit()
+            await pace.permit(patient=True)
             sent_at = loop.time()
             latency = self._random.uniform(*self._scenario.latency)
             await asyncio.sleep(latency / 2)

@@ -188,7 +188,7 @@ def test_a_new_rate_takes_effect_without_a_rush_and_without_losing_whoever_waits
         granted: list[float] = []
 
         async def work() -> None:
-            await pace.permit()
+            await pace.permit(patient=True)
             granted.append(loop.time())
 
         began = loop.time()

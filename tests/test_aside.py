@@ -1,0 +1,183 @@
+"""Rows of a scope that is closed are set aside, and hold no worker: the rows of other scopes go on."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import ERROR, OK, UNSENT, Run, Service, Wire, run_virtually
+
+from batch.errors import ServiceUnavailableError
+from batch.halt import Limits
+from batch.model import Request, Response, Status
+from batch.pace import Pace
+from batch.rate import Rate
+from batch.retry import RetryPolicy
+from batch.transport import TransportError
+
+POLICY = RetryPolicy()
+
+
+class Throttling(Wire):
+    """A service that answers every request of scope a with a long pause until so many seconds have passed."""
+
+    def __init__(self, pause: float, until: float) -> None:
+        super().__init__()
+        self._answer = Response(429, {"Retry-After": str(pause)})
+        self._until = until
+
+    async def send(self, request: Request) -> Response:
+        seconds = asyncio.get_running_loop().time() - (self.times[0] if self.times else 1000.0)
+        throttled = request.scope == "a" and seconds < self._until
+        return await self.carry(request, 0.05, lambda: self._answer if throttled else OK)
+
+
+def sorted_by_scope(rows: int) -> Callable[[int], str]:
+    """Give the first half of the rows to scope a, the others to b."""
+    return lambda row: f"{'a' if row <= rows / 2 else 'b'}/{row}"
+
+
+def seconds_of(run: Run, scope: str) -> list[float]:
+    """Return when the rows of a scope were settled, in seconds from the first request."""
+    began = run.script.times[0]
+    ended = zip(run.settled, run.recorded_at, strict=True)
+    return [at - began for row, at in ended if run.things[row].startswith(scope)]
+
+
+@pytest.mark.parametrize("concurrency", [2, 8, 32])
+@pytest.mark.parametrize("rate", [Rate(1_000_000), Rate(10)])
+@pytest.mark.parametrize("failing", [UNSENT, ERROR])
+def test_rows_behind_those_of_a_service_that_is_down_are_sent(
+    failing: Response | TransportError, rate: Rate, concurrency: int
+) -> None:
+    service = Service(0.0, 250.0, spared={"b"}, failing=failing)
+    run = Run(service=service, rows=400, thing=sorted_by_scope(400), concurrency=concurrency, rate=rate).go()
+    assert run.engine.stopped is None
+    assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
+    assert len(run.results) == 400
+    assert max(seconds_of(run, "b")) < 200 / rate.per_second + 60
+    assert min(seconds_of(run, "a")) >= 250
+
+
+@pytest.mark.parametrize("rate", [Rate(1_000_000), Rate(10)])
+def test_rows_behind_those_of_a_service_that_asks_for_a_pause_are_sent(rate: Rate) -> None:
+    service = Throttling(60, until=100)
+    run = Run(service=service, rows=200, thing=sorted_by_scope(200), concurrency=8, rate=rate).go()
+    assert len(run.results) == 200
+    assert max(seconds_of(run, "b")) < 100 / rate.per_second + 10
+    assert min(seconds_of(run, "a")) >= 100
+
+
+def test_a_pause_of_the_only_scope_ends_for_all_workers() -> None:
+    run = Run(service=Throttling(60, until=10), rows=100, thing=lambda n: f"a/{n}", concurrency=10).go()
+    assert len(run.results) == 100
+    assert run.script.most_in_flight == 10
+    assert run.took == pytest.approx(60.05 + 0.5, abs=0.2)
+
+
+def test_rows_that_were_set_aside_unsent_are_pending_when_the_outage_stops_the_run() -> None:
+    service = Service(0.0, spared={"b"})
+    limits = Limits(max_outage=60)
+    run = Run(service=service, rows=200, thing=sorted_by_scope(200), concurrency=4, limits=limits).go()
+    assert isinstance(run.engine.stopped, ServiceUnavailableError)
+    assert sorted(run.settled) == list(range(101, 201))
+    assert {outcome.result.status for outcome in run.engine.unsettled.values()} <= {Status.PENDING}
+    assert run.tasks_left == 0
+    assert run.sent_afterwards == 0
+
+
+def test_a_row_in_doubt_that_was_set_aside_is_read_back_when_the_run_is_stopped() -> None:
+    class Losing(Wire):
+        """Does the first writes and loses the answers, then asks for a pause."""
+
+        async def send(self, request: Request) -> Response:
+            if request.method == "GET":
+                return await self.carry(request, 0.01, lambda: Response(200, body=b"there"))
+            if len(self.requests) < 4:
+                lost = TransportError("connection", "reset", sent=True)
+                return await self.carry(request, 0.01, lambda: lost)
+            return await self.carry(request, 0.01, lambda: Response(429, {"Retry-After": "5"}))
+
+    run = Run(service=Losing(), rows=50, concurrency=8, policy=RetryPolicy(max_attempts=9)).go(stop_after=2)
+    doubtful = {row: run.results[row].status for row in range(1, 5)}
+    assert doubtful == dict.fromkeys(range(1, 5), Status.SUCCEEDED)
+    assert run.took < 2 + 10
+
+
+async def closed() -> Pace:
+    pace = Pace(Rate(1_000_000), POLICY)
+    pace.throttled(asyncio.get_running_loop().time(), 60.0, 0.5)
+    return pace
+
+
+def test_one_waits_for_a_scope_to_open_and_the_next_is_told_to_come_again() -> None:
+    async def going() -> None:
+        pace = await closed()
+        first = asyncio.create_task(pace.permit(patient=False))
+        await asyncio.sleep(1)
+        assert pace.is_shut
+        assert not await pace.permit(patient=False)
+        patient = asyncio.create_task(pace.permit(patient=True))
+        await asyncio.sleep(1)
+        assert not first.done()
+        assert await first
+        assert await patient
+        assert not pace.is_shut
+
+    run_virtually(going())
+
+
+def test_a_scope_that_nobody_waits_for_is_closed_but_not_shut() -> None:
+    async def going() -> None:
+        pace = await closed()
+        assert not pace.is_shut
+        waiting = asyncio.create_task(pace.permit(patient=False))
+        await asyncio.sleep(1)
+        assert pace.is_shut
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert not pace.is_shut
+
+    run_virtually(going())
+
+
+def test_those_who_queue_for_a_permit_leave_when_their_scope_closes() -> None:
+    async def going() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        pace = Pace(Rate(1), POLICY)
+        assert await pace.permit(patient=False)
+        queue = [asyncio.create_task(pace.permit(patient=False)) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        pace.throttled(loop.time(), 60.0, 0.5)
+        await asyncio.sleep(2)
+        left = [each.result() for each in queue if each.done()]
+        assert sum(await asyncio.gather(*queue)) == 1
+        return left
+
+    assert run_virtually(going()) == [False] * 4
+
+
+scopes = st.lists(st.sampled_from("abc"), min_size=1, max_size=60)
+times_down = st.lists(st.floats(0, 200), max_size=4).map(sorted)
+
+
+@settings(max_examples=60)
+@given(scopes, times_down, st.integers(1, 6), st.sampled_from([UNSENT, ERROR]))
+def test_whatever_is_down_when_every_row_is_settled_in_the_end(
+    rows: list[str], changes: list[float], concurrency: int, failing: Response | TransportError
+) -> None:
+    service = Service(*changes, *[300.0] * (len(changes) % 2), spared={"c"}, failing=failing)
+    policy = RetryPolicy(max_attempts=50)
+    run = Run(
+        service=service,
+        rows=len(rows),
+        thing=lambda n: f"{rows[n - 1]}/{n}",
+        concurrency=concurrency,
+        policy=policy,
+        limits=Limits(max_outage=1000),
+    ).go()
+    assert run.engine.stopped is None
+    assert len(run.settled) == len(rows)
+    assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
+    assert run.tasks_left == 0
