@@ -1,20 +1,12 @@
-"""How a host is reached: which hosts are this machine, through which proxy, and whom to trust."""
+"""How a host is reached: through which proxy, and whom to trust."""
 
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from batch.errors import ConfigurationError
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+from batch.loopback import is_loopback
 
 
 def proxy_of(url: str) -> str | None:

@@ -564,6 +564,15 @@ def test_the_version_is_told_on_standard_output(command: Command) -> None:
     assert re.fullmatch(r"fpga-batch \d+\.\d+\.\d+\S*, Python \d+\.\d+\.\d+\S*\n", ended.stdout)
 
 
+@pytest.mark.parametrize("line", ["--help", "associate --help", "check pairs.csv"])
+def test_what_sends_nothing_does_not_wait_for_what_sends(command: Command, tmp_path: Path, line: str) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    ended = command(*line.split(), PYTHONPROFILEIMPORTTIME="1")
+    imported = {told.rpartition("|")[2].strip() for told in ended.stderr.splitlines()}
+    assert "jobs.cli" in imported
+    assert imported.isdisjoint({"aiohttp", "ssl"})
+
+
 def test_an_unknown_command_is_wrong_usage(command: Command) -> None:
     ended = command("asociate", "pairs.csv")
     assert (ended.exit_code, ended.stdout) == (2, "")
