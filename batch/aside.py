@@ -48,10 +48,10 @@ class Aside:
         """Set a row aside until its scope is open."""
         self._parked.setdefault(task.request.scope, deque()).append(task)
 
-    def first_parked(self, is_shut: Callable[[str], bool]) -> Task | None:
-        """Take a row whose scope is not shut any more; None if there is none."""
+    def first_parked(self, put_off: Callable[[str], bool]) -> Task | None:
+        """Take the first row of a scope that is not put off; None if there is none."""
         for scope, tasks in self._parked.items():
-            if not is_shut(scope):
+            if not put_off(scope):
                 task = tasks.popleft()
                 if not tasks:
                     del self._parked[scope]

@@ -107,6 +107,10 @@ class Attempts:
         """Whether a scope is closed, and somebody waits for it to open already."""
         return scope in self._scopes and self._scopes[scope].pace.is_shut
 
+    def is_busy(self, scope: str) -> bool:
+        """Whether a row of a scope waits already for its request to leave."""
+        return scope in self._scopes and self._scopes[scope].pace.is_busy
+
     async def send(self, task: Task, *, patient: bool) -> End | None:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
 

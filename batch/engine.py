@@ -227,12 +227,13 @@ class Engine:
         # While its service may be going down, new ones go first: no row spends its attempts on that.
         if due and (first := self._aside.first_due(self.attempts.suspects)):
             return first
-        if parked := self._aside.first_parked(self.attempts.is_shut):
+        # A backlog goes beside the other rows and not before them: each scope is to be kept busy.
+        if parked := self._aside.first_parked(self.attempts.is_busy):
             return parked
         if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
             self._unfinished += 1
             return Task.of(row, self._job, in_doubt=row.number in self._in_doubt)
-        return due.popleft() if due else None
+        return self._aside.first_parked(self.attempts.is_shut) or (due.popleft() if due else None)
 
     async def _advance(self, task: Task) -> None:
         """Carry a row's conversation on until it ends or has to wait."""

@@ -89,6 +89,11 @@ class Pace:
         return self._at_gate > 0 and self._is_closed()
 
     @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for a permit, or for it to open."""
+        return self._turn.locked() or self.is_shut
+
+    @property
     def cool_down(self) -> float:
         """Seconds left of a cool-down; not above 0 where there is none."""
         return self._resume_at - asyncio.get_running_loop().time()

@@ -60,6 +60,16 @@ def test_rows_behind_those_of_a_service_that_is_down_are_sent(
     assert min(seconds_of(run, "a")) >= 250
 
 
+def test_the_rows_that_an_outage_has_left_behind_hold_up_no_others() -> None:
+    service = Service(0.0, 60.0, spared={"b"})
+    thing = lambda row: f"{'ab'[row % 2]}/{row}"  # noqa: E731
+    run = Run(service=service, rows=2400, thing=thing, concurrency=8, rate=Rate(10)).go()
+    assert len(run.results) == 2400
+    b = seconds_of(run, "b")
+    assert max(b) == pytest.approx(1200 / 10, abs=5)
+    assert max(seconds_of(run, "a")) == pytest.approx(60 + 1200 / 10, abs=10)
+
+
 @pytest.mark.parametrize("rate", [Rate(1_000_000), Rate(10)])
 def test_rows_behind_those_of_a_service_that_asks_for_a_pause_are_sent(rate: Rate) -> None:
     service = Throttling(60, until=100)
