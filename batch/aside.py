@@ -7,27 +7,60 @@ from collections.abc import Callable, Iterator
 from batch.task import End, Task
 
 
+class Parked:
+    """Rows that wait for their scope to open."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, deque[Task]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values())) if self._rows else 0
+
+    def add(self, task: Task) -> None:
+        """Put a row behind the others of its scope."""
+        self._rows.setdefault(task.request.scope, deque()).append(task)
+
+    def first(self, put_off: Callable[[str], bool]) -> Task | None:
+        """Take the first row of a scope that is not put off, of each scope in turn; None if there is none."""
+        for scope, tasks in self._rows.items():
+            if not put_off(scope):
+                task = tasks.popleft()
+                del self._rows[scope]
+                if tasks:
+                    self._rows[scope] = tasks
+                return task
+        return None
+
+    def clear(self) -> Iterator[Task]:
+        """Give up all rows."""
+        for tasks in self._rows.values():
+            yield from tasks
+        self._rows = {}
+
+
 class Aside:
-    """Rows between two attempts; they hold neither worker nor permit.
+    """Rows that hold neither worker nor permit: between two attempts, or while their scope is closed.
 
     Args:
-        on_due: called when rows are due again.
+        on_due: called when rows may be due again.
 
     Attributes:
         due: those that may go on at once.
+        begun: those of closed scopes of which something has been sent.
+        fresh: those of closed scopes of which nothing has.
 
     """
 
     def __init__(self, on_due: Callable[[], None]) -> None:
         self.due: deque[Task] = deque()
+        self.begun = Parked()
+        self.fresh = Parked()
         self._on_due = on_due
         self._waiting: dict[Task, asyncio.TimerHandle] = {}
         self._held: set[Task] = set()
-        self._parked: dict[str, deque[Task]] = {}
 
     def __len__(self) -> int:
-        count = len(self.due) + len(self._waiting) + len(self._held)
-        return count + sum(map(len, self._parked.values())) if self._parked else count
+        return len(self.due) + len(self._waiting) + len(self._held) + len(self.begun) + len(self.fresh)
 
     def first_due(self, put_off: Callable[[Task], bool]) -> Task | None:
         """Take the first row that may go on at once and is not put off; None if there is none."""
@@ -46,21 +79,11 @@ class Aside:
 
     def park(self, task: Task) -> None:
         """Set a row aside until its scope is open."""
-        self._parked.setdefault(task.request.scope, deque()).append(task)
-
-    def first_parked(self, put_off: Callable[[str], bool]) -> Task | None:
-        """Take the first row of a scope that is not put off; None if there is none."""
-        for scope, tasks in self._parked.items():
-            if not put_off(scope):
-                task = tasks.popleft()
-                if not tasks:
-                    del self._parked[scope]
-                return task
-        return None
+        (self.begun if task.sent else self.fresh).add(task)
 
     def opened(self) -> None:
         """Let rows be looked for whose scope is open now."""
-        if self._parked:
+        if self.begun or self.fresh:
             self._on_due()
 
     def hold(self, task: Task, end: End) -> None:
@@ -84,20 +107,20 @@ class Aside:
                 self._release(task)
 
     def release_doubtful(self) -> None:
-        """Let those rows go on whose effect is not known, and those that wait for their scope with them."""
+        """Let those rows go on whose effect is not known; where their scope is closed, when it opens."""
         for task in [each for each in (*self._waiting, *self._held) if each.in_doubt]:
             self._release(task)
-        for tasks in self._parked.values():
-            self.due.extend(tasks)
-        self._parked.clear()
+        for task in list(self.begun.clear()):
+            if task.in_doubt:
+                self.begun.add(task)
+            else:
+                self.due.append(task)
 
     def clear(self) -> Iterator[Task]:
         """Give up all rows."""
         for timer in self._waiting.values():
             timer.cancel()
-        yield from (*self.due, *self._waiting, *self._held)
-        for tasks in self._parked.values():
-            yield from tasks
+        yield from (*self.due, *self._waiting, *self._held, *self.begun.clear(), *self.fresh.clear())
 
     def _release(self, task: Task) -> None:
         if timer := self._waiting.pop(task, None):

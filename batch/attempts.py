@@ -27,6 +27,9 @@ _MOST_REFUSALS = 10
 """Credentials that one request may be refused with: one renewal suffices, unless they end very early."""
 
 
+_IN_QUESTION = (Kind.NO_SERVICE, Kind.UNAUTHENTICATED)
+
+
 class Stop(Protocol):
     """Ends the run early."""
 
@@ -111,11 +114,10 @@ class Attempts:
         """Whether a row of a scope waits already for its request to leave."""
         return scope in self._scopes and self._scopes[scope].pace.is_busy
 
-    async def send(self, task: Task, *, patient: bool) -> End | None:
+    async def send(self, task: Task) -> End | None:
         """Send a row's request once, as soon as it may leave; return what the job makes of the end.
 
-        Return None at once where the scope is closed and another row waits already for it to open, unless
-        one is patient.
+        Return None at once where the scope is closed and another row waits already for it to open.
 
         Raises:
             BatchError: it cannot be sent.
@@ -123,14 +125,16 @@ class Attempts:
         """
         request = task.request
         scope = self._scope(request)
-        if not await scope.pace.permit(patient=patient):
+        if (permit := await scope.pace.permit()) is None:
             return None
         response = None
         sent_at = asyncio.get_running_loop().time()
         try:
             if not self._transport.is_ready(request):
                 await self._transport.prepare(request)
-                await scope.pace.permit(patient=True)  # what waited together must not leave together
+                # What waited together must not leave together.
+                if (permit := await scope.pace.permit(permit)) is None:
+                    return None
             sent_at = self._note_sending(task)
             response = await self._transport.send(request)
             verdict = self._job.classify(response)
@@ -138,6 +142,7 @@ class Attempts:
             verdict = _lost(error)
         except asyncio.CancelledError:
             task.in_doubt = task.in_doubt or (task.in_flight and request.writes)
+            scope.pace.pass_on(permit)
             raise
         finally:
             task.in_flight = False
@@ -145,10 +150,8 @@ class Attempts:
             log.debug("row %d: %s %s: %s", task.row, request.method, request.url, _told(verdict))
         if verdict.maybe_applied or verdict.maybe_later:
             self._note_doubt(task, verdict, response)
-        if verdict.kind is Kind.NO_SERVICE and not verdict.code and scope.serves:
-            verdict = replace(verdict, kind=Kind.REFUSED)  # the API is there: it is about this request
-        if verdict.kind is Kind.UNAUTHENTICATED and response:
-            verdict, response = await self._renewed(task, verdict, response)
+        if verdict.kind in _IN_QUESTION and response:
+            verdict, response = await self._reconsidered(task, verdict, response, scope)
         if verdict.kind is Kind.TRANSIENT and (response is None or response.status >= 500):
             self._note_failure(task, verdict, scope, sent_at)
         else:
@@ -168,10 +171,13 @@ class Attempts:
         task.in_flight = True
         return sent_at
 
-    async def _renewed(
-        self, task: Task, verdict: Verdict, response: Response
+    async def _reconsidered(
+        self, task: Task, verdict: Verdict, response: Response, scope: Scope
     ) -> tuple[Verdict, Response | None]:
-        """Get newer credentials than those refused; return what the refusal comes to."""
+        """Return what a refusal comes to: of the API after it has served, of credentials after renewal."""
+        if verdict.kind is Kind.NO_SERVICE:
+            is_there = scope.serves and not verdict.code
+            return replace(verdict, kind=Kind.REFUSED) if is_there else verdict, response
         task.refusals += 1
         try:
             if task.refusals < _MOST_REFUSALS and await self._transport.renew(task.request, response):

@@ -27,7 +27,7 @@ from batch.task import End, Task
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 10_000
+MOST_WAITING = 3_000
 """Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage.
 
 Enough for others to be served at the usual 10/s while one service is down for the usual five minutes.
@@ -202,54 +202,66 @@ class Engine:
         """Carry on one row after the other to the end. One that is left in its midst is let go."""
         while True:
             while (task := self._next()) is None:
-                if self.stopped or not self._unfinished:
+                if self._is_at_end():
+                    self._changed.set()
                     return
                 self._changed.clear()
                 await self._changed.wait()
             self._workers[me] = task
             try:
-                await self._advance(task)
+                may_leave = await self._advance(task)
             except BaseException:
                 self._abandon(task)
                 raise
             finally:
                 self._workers[me] = None
+            if not may_leave:
+                if self.stopped and not task.in_doubt:
+                    self._abandon(task)
+                else:
+                    self._aside.park(task)
+                await asyncio.sleep(0)  # whoever looks for a row that may leave holds up no answers
 
     def _next(self) -> Task | None:
         """Return the next row to work on: one that is due again, else a new one; None if none is now."""
-        due = self._aside.due
+        aside, due, is_shut = self._aside, self._aside.due, self.attempts.is_shut
         if self.stopped:
-            while due and self._finishing:
-                if (task := due.popleft()).in_doubt:
+            while self._finishing and (task := due.popleft() if due else aside.begun.first(is_shut)):
+                if task.in_doubt:
                     return task
                 self._abandon(task)
             return None
         # While its service may be going down, new ones go first: no row spends its attempts on that.
-        if due and (first := self._aside.first_due(self.attempts.suspects)):
+        if due and (first := aside.first_due(self.attempts.suspects)):
             return first
-        # A backlog goes beside the other rows and not before them: each scope is to be kept busy.
-        if parked := self._aside.first_parked(self.attempts.is_busy):
-            return parked
-        if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
+        if aside.begun and (begun := aside.begun.first(is_shut)):
+            return begun
+        # A backlog goes beside the new rows and not before them: each scope is to be kept busy.
+        if aside.fresh and (fresh := aside.fresh.first(self.attempts.is_busy)):
+            return fresh
+        if len(aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
             self._unfinished += 1
             return Task.of(row, self._job, in_doubt=row.number in self._in_doubt)
-        return self._aside.first_parked(self.attempts.is_shut) or (due.popleft() if due else None)
+        return aside.fresh.first(is_shut) or (due.popleft() if due else None)
 
-    async def _advance(self, task: Task) -> None:
-        """Carry a row's conversation on until it ends or has to wait."""
+    def _is_at_end(self) -> bool:
+        """Whether no row will come, if there is none now."""
+        if self.stopped:
+            return not (self._finishing and self._aside.begun)
+        return not self._unfinished
+
+    async def _advance(self, task: Task) -> bool:
+        """Carry a row's conversation on until it ends or has to wait; return False if its scope is shut."""
         while True:
             if (end := task.held) is None:
                 if self.stopped and not self._may_go_on(task):
                     self._abandon(task)
-                    return
-                end = await self.attempts.send(task, patient=self.stopped is not None)
-                if end is None and not self.stopped:
-                    self._aside.park(task)
-                    return
+                    return True
+                end = await self.attempts.send(task)
                 if end is None:
-                    continue
+                    return False
                 if not self._is_final(task, end):
-                    return
+                    return True
             task.held = None
             verdict, response = end
             answer = Answer(verdict, response, task.in_doubt, task.maybe_later, task.unanswered)
@@ -258,7 +270,7 @@ class Engine:
             except StopIteration as finished:
                 settled = verdict.kind not in _STOPPING and not task.cut_short
                 self._finish(task, finished.value, settled=settled or finished.value.status.is_through)
-                return
+                return True
             task.attempts = 0
 
     def _is_final(self, task: Task, end: End) -> bool:

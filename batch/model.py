@@ -131,6 +131,10 @@ class Response(NamedTuple):
     body: bytes = b""
     credential: object = None
 
+    def __repr__(self) -> str:
+        """Show nothing that may be secret: tokens come in headers, keys in bodies."""
+        return f"Response({self.status}, {len(self.body)} bytes)"
+
 
 class Window(NamedTuple):
     """A service's limit: so many requests in so many seconds."""

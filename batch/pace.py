@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
+from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
@@ -18,6 +19,20 @@ from batch.retry import RetryPolicy, back_off, hint
 # more than rate + 1 permits.
 _SLACK = 0.005
 _HEADROOM = 0.0005
+
+
+class Permit(NamedTuple):
+    """Leave to send one request.
+
+    Attributes:
+        probe_of: the outage whose probe the request is, by its beginning, or None.
+
+    """
+
+    probe_of: float | None = None
+
+
+PLAIN = Permit()
 
 
 class Pace:
@@ -46,42 +61,50 @@ class Pace:
         self._resume_at = 0.0
         self._throttled = 0
 
-    async def permit(self, *, patient: bool) -> bool:
+    async def permit(self, held: Permit = PLAIN) -> Permit | None:
         """Wait until one more request may leave; while the service is down only a probe may.
 
-        Return False at once if it is closed and somebody waits already for it to open, unless one is patient.
+        Return None at once if it is closed and somebody waits already for it to open.
+
+        Args:
+            held: a permit of this scope that was not used: who is to send the probe still is.
+
         """
         if not self._turn.locked() and self._is_free() and self._limiter.has_capacity():
             await self._limiter.acquire()  # at once
             self._granted_at = asyncio.get_running_loop().time()
-            return True
-        probed = None  # the outage that this one is the probe of
+            return PLAIN
         has_waited = False
         try:
             while True:
-                if self._is_closed(probed):
-                    if self._at_gate and not patient:
-                        self._pass_on(probed)
-                        return False
-                    probed, has_waited = await self._opening(probed), True
+                if self._is_closed(held):
+                    if self._at_gate:
+                        self.pass_on(held)
+                        return None
+                    held, has_waited = await self._opening(held), True
                     continue
                 async with self._turn:
-                    if not self._is_closed(probed) and await self._granted(probed):
+                    if not self._is_closed(held) and await self._granted(held):
                         break
         except asyncio.CancelledError:
-            self._pass_on(probed)
+            self.pass_on(held)
             raise
         if has_waited and not self._is_closed():
             self.on_open()
-        return True
+        return held
+
+    def pass_on(self, held: Permit | None) -> None:
+        """Leave the probe to another one, if this is its permit."""
+        if held and held.probe_of is not None and held.probe_of == self.outage.since:
+            self.outage.pass_on()
 
     def _is_free(self) -> bool:
         """Whether nothing but the limiter can keep a request from leaving."""
         return not self._is_closed() and self._rate.per_second == self._limited_to
 
-    def _is_closed(self, probed: float | None = None) -> bool:
+    def _is_closed(self, held: Permit = PLAIN) -> bool:
         """Whether there is a cool-down, or an outage that one is not the probe of."""
-        return self.outage.since not in (None, probed) or self.cool_down > 0
+        return self.outage.since not in (None, held.probe_of) or self.cool_down > 0
 
     @property
     def is_shut(self) -> bool:
@@ -98,23 +121,18 @@ class Pace:
         """Seconds left of a cool-down; not above 0 where there is none."""
         return self._resume_at - asyncio.get_running_loop().time()
 
-    async def _opening(self, probed: float | None) -> float | None:
-        """Wait for the end of a cool-down or outage; return the outage that one is to be the probe of."""
+    async def _opening(self, held: Permit) -> Permit:
+        """Wait for the end of a cool-down or outage; return the permit if one is to be its probe."""
         self._at_gate += 1
         try:
-            if self.outage.since not in (None, probed):
-                return await self.outage.turn()
+            if self.outage.since not in (None, held.probe_of):
+                return Permit(await self.outage.turn())
             await asyncio.sleep(self.cool_down)
-            return probed
+            return held
         finally:
             self._at_gate -= 1
 
-    def _pass_on(self, probed: float | None) -> None:
-        """Leave the probe to another one."""
-        if probed is not None and probed == self.outage.since:
-            self.outage.pass_on()
-
-    async def _granted(self, probed: float | None) -> bool:
+    async def _granted(self, held: Permit) -> bool:
         """Wait for the limiter; return whether it is open still.
 
         A permit lapses if a cool-down or an outage began while it was waited for, so that there is no rush
@@ -124,7 +142,7 @@ class Pace:
             await self._follow()
         await self._limiter.acquire()
         self._granted_at = asyncio.get_running_loop().time()
-        return not self._is_closed(probed)
+        return not self._is_closed(held)
 
     async def _follow(self) -> None:
         """Go over to the present rate. What of it has come up since the last permit is there to be used."""

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from support import run_virtually
+from support import permitted, run_virtually
 
 from batch.model import Window
 from batch.pace import Pace
@@ -172,7 +172,7 @@ class _Simulation:
     async def _work(self, pace: Pace) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await pace.permit(patient=True)
+            await permitted(pace)
             sent_at = loop.time()
             latency = self._random.uniform(*self._scenario.latency)
             await asyncio.sleep(latency / 2)

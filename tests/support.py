@@ -13,6 +13,7 @@ from batch.halt import NO_LIMITS, Limits
 from batch.job import Conversation
 from batch.journal.lines import sealed
 from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
+from batch.pace import Pace
 from batch.rate import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
@@ -99,6 +100,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def run_virtually(coroutine: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(coroutine)
+
+
+async def permitted(pace: Pace) -> None:
+    """Wait until one more request may leave, as the rows of one scope do together."""
+    while await pace.permit() is None:  # noqa: ASYNC110 - nothing tells it
+        await asyncio.sleep(max(pace.cool_down, 0.01))
 
 
 OK = Response(204)

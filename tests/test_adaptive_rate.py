@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from rate_simulator import FixedWindow, LeakyBucket, Limit, Scenario, SlidingWindow, TokenBucket, simulate
-from support import run_virtually
+from support import permitted, run_virtually
 
 from batch.adaptive import AdaptiveRate
 from batch.errors import UsageError
@@ -188,7 +188,7 @@ def test_a_new_rate_takes_effect_without_a_rush_and_without_losing_whoever_waits
         granted: list[float] = []
 
         async def work() -> None:
-            await pace.permit(patient=True)
+            await permitted(pace)
             granted.append(loop.time())
 
         began = loop.time()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import ERROR, OK, UNSENT, Run, Service, Wire, run_virtually
+from support import ERROR, OK, UNSENT, Run, Service, Wire, permitted, run_virtually
 
 from batch.errors import ServiceUnavailableError
 from batch.halt import Limits
 from batch.model import Request, Response, Status
-from batch.pace import Pace
+from batch.pace import Pace, Permit
 from batch.rate import Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
@@ -124,15 +124,15 @@ async def closed() -> Pace:
 def test_one_waits_for_a_scope_to_open_and_the_next_is_told_to_come_again() -> None:
     async def going() -> None:
         pace = await closed()
-        first = asyncio.create_task(pace.permit(patient=False))
+        first = asyncio.create_task(pace.permit())
         await asyncio.sleep(1)
         assert pace.is_shut
-        assert not await pace.permit(patient=False)
-        patient = asyncio.create_task(pace.permit(patient=True))
+        assert not await pace.permit()
+        patient = asyncio.create_task(permitted(pace))
         await asyncio.sleep(1)
         assert not first.done()
         assert await first
-        assert await patient
+        await patient
         assert not pace.is_shut
 
     run_virtually(going())
@@ -142,7 +142,7 @@ def test_a_scope_that_nobody_waits_for_is_closed_but_not_shut() -> None:
     async def going() -> None:
         pace = await closed()
         assert not pace.is_shut
-        waiting = asyncio.create_task(pace.permit(patient=False))
+        waiting = asyncio.create_task(pace.permit())
         await asyncio.sleep(1)
         assert pace.is_shut
         waiting.cancel()
@@ -153,19 +153,19 @@ def test_a_scope_that_nobody_waits_for_is_closed_but_not_shut() -> None:
 
 
 def test_those_who_queue_for_a_permit_leave_when_their_scope_closes() -> None:
-    async def going() -> list[bool]:
+    async def going() -> list[Permit | None]:
         loop = asyncio.get_running_loop()
         pace = Pace(Rate(1), POLICY)
-        assert await pace.permit(patient=False)
-        queue = [asyncio.create_task(pace.permit(patient=False)) for _ in range(5)]
+        assert await pace.permit()
+        queue = [asyncio.create_task(pace.permit()) for _ in range(5)]
         await asyncio.sleep(0.5)
         pace.throttled(loop.time(), 60.0, 0.5)
         await asyncio.sleep(2)
         left = [each.result() for each in queue if each.done()]
-        assert sum(await asyncio.gather(*queue)) == 1
+        assert sum(permit is not None for permit in await asyncio.gather(*queue)) == 1
         return left
 
-    assert run_virtually(going()) == [False] * 4
+    assert run_virtually(going()) == [None] * 4
 
 
 scopes = st.lists(st.sampled_from("abc"), min_size=1, max_size=60)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import BUSY, ERROR, FAST, LOST, NO, OK, UNSENT, Run, Service, Wire, run_virtually
+from support import BUSY, ERROR, FAST, LOST, NO, OK, UNSENT, Run, Service, Wire, permitted, run_virtually
 
 from batch.engine import GRACE
 from batch.errors import InterruptedRunError, ServiceUnavailableError
@@ -296,12 +296,12 @@ def test_a_prober_that_is_cancelled_passes_its_turn_on() -> None:
 def test_a_prober_that_is_cancelled_while_it_waits_for_its_permit_passes_its_turn_on() -> None:
     async def going() -> float:
         pace = Pace(Rate(1, 60.0), POLICY)
-        await pace.permit(patient=True)
+        await permitted(pace)
         pace.outage = await down()
         loop = asyncio.get_running_loop()
-        prober = asyncio.create_task(pace.permit(patient=True))
+        prober = asyncio.create_task(permitted(pace))
         await asyncio.sleep(1.5)
-        other = asyncio.create_task(pace.permit(patient=True))
+        other = asyncio.create_task(permitted(pace))
         await asyncio.sleep(0.5)
         prober.cancel()
         began = loop.time()
@@ -330,11 +330,11 @@ def test_a_turn_that_an_answer_has_overtaken_is_no_turn_in_the_next_outage() -> 
         loop = asyncio.get_running_loop()
         pace.throttled(loop.time(), 60.0, 0.5)
         pace.outage = await down()
-        first = asyncio.create_task(pace.permit(patient=True))
+        first = asyncio.create_task(permitted(pace))
         await asyncio.sleep(5)  # it has the turn, and waits for the end of the cool-down
         assert pace.outage.answered()
         pace.outage = await fail_again(pace.outage)
-        second = asyncio.create_task(pace.permit(patient=True))
+        second = asyncio.create_task(permitted(pace))
         await asyncio.sleep(100)
         granted = sum(each.done() for each in (first, second))
         first.cancel()

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
-from support import ERROR, FOUND, NO, OK, Run, VirtualTimeLoop, Wire, run_virtually
+from support import ERROR, FOUND, NO, OK, Run, VirtualTimeLoop, Wire, permitted, run_virtually
 
 from batch.errors import UsageError
 from batch.model import Request, Response, Status
@@ -65,7 +65,7 @@ async def permits(pace: Pace, seconds: float, *, workers: int = 64) -> list[floa
 
     async def work() -> None:
         while True:
-            await pace.permit(patient=True)
+            await permitted(pace)
             if now() > end:
                 return
             granted.append(now())
@@ -284,7 +284,7 @@ def test_permits_are_granted_in_the_order_in_which_they_were_asked_for() -> None
         pace = Pace(Rate(10), POLICY)
 
         async def ask(number: int) -> None:
-            await pace.permit(patient=True)
+            await permitted(pace)
             order.append(number)
 
         await asyncio.gather(*map(ask, range(30)))
@@ -296,9 +296,9 @@ def test_permits_are_granted_in_the_order_in_which_they_were_asked_for() -> None
 def test_a_worker_that_is_cancelled_while_it_waits_holds_up_nobody() -> None:
     async def compete() -> float:
         pace = Pace(Rate(1), POLICY)
-        await pace.permit(patient=True)
-        waiting = [asyncio.create_task(pace.permit(patient=True)) for _ in range(100)]
-        last = asyncio.create_task(pace.permit(patient=True))
+        await permitted(pace)
+        waiting = [asyncio.create_task(permitted(pace)) for _ in range(100)]
+        last = asyncio.create_task(permitted(pace))
         await asyncio.sleep(0.1)
         for task in waiting:
             task.cancel()
@@ -320,7 +320,7 @@ def in_a_cool_down(
 
 async def wait_for_permit(pace: Pace) -> float:
     began = now()
-    await pace.permit(patient=True)
+    await permitted(pace)
     return now() - began
 
 
@@ -334,9 +334,9 @@ def test_a_cool_down_holds_every_worker() -> None:
 
 def test_a_cool_down_holds_also_those_who_wait_for_a_permit_already() -> None:
     async def check(pace: Pace) -> list[float]:
-        await pace.permit(patient=True)
+        await permitted(pace)
         began = now()
-        waiting = [asyncio.create_task(pace.permit(patient=True)) for _ in range(3)]
+        waiting = [asyncio.create_task(permitted(pace)) for _ in range(3)]
         await asyncio.sleep(0.5)
         pace.throttled(now(), 20.0, 0.5)
         times = []
@@ -383,7 +383,7 @@ def test_the_next_lot_that_is_throttled_backs_off_for_longer() -> None:
     async def check(pace: Pace) -> list[float]:
         waits = []
         for _ in range(9):
-            await pace.permit(patient=True)
+            await permitted(pace)
             waits.append(pace.throttled(now(), None, 1.0))
         return waits
 
@@ -394,7 +394,7 @@ def test_a_back_off_is_never_shorter_than_half_its_bound() -> None:
     async def check(pace: Pace) -> list[float]:
         waits = []
         for _ in range(4):
-            await pace.permit(patient=True)
+            await permitted(pace)
             waits.append(pace.throttled(now(), None, 0.0))
         return waits
 
@@ -405,7 +405,7 @@ def test_an_answer_lets_the_back_off_start_small_again() -> None:
     async def check(pace: Pace) -> list[float]:
         waits = []
         for answered in (False, False, False, True, False):
-            await pace.permit(patient=True)
+            await permitted(pace)
             if answered:
                 pace.answered(now())
             waits.append(pace.throttled(now(), None, 1.0))
@@ -453,7 +453,7 @@ def test_a_pause_is_never_longer_than_an_hour(asked: float) -> None:
 def test_a_longer_pause_prolongs_a_cool_down_and_a_shorter_one_does_not() -> None:
     async def check(pace: Pace) -> list[float]:
         began = sent_at = now()
-        waiting = [asyncio.create_task(pace.permit(patient=True)) for _ in range(3)]
+        waiting = [asyncio.create_task(permitted(pace)) for _ in range(3)]
         pace.throttled(sent_at, 5.0, 0.5)
         await asyncio.sleep(1.0)
         pace.throttled(sent_at, 10.0, 0.5)
