@@ -2,8 +2,9 @@
 
 One row's way: a worker takes it and opens its conversation; each request waits for a permit, is sent, and
 the job says what the end of the attempt means. Final answers go back into the conversation; for the others
-the row is set aside until its next attempt is due, and holds neither worker nor permit meanwhile. So is
-every row but one of a scope that is down or paused: the workers go on with the rows of other scopes.
+the row is set aside until its next attempt is due, and holds neither worker nor permit meanwhile. While a
+scope is down or paused one row waits for it to open, and the others are set aside: the workers go on with
+the rows of other scopes.
 """
 
 import asyncio

@@ -1,16 +1,19 @@
 """Rows of a scope that is closed are set aside, and hold no worker: the rows of other scopes go on."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ERROR, OK, UNSENT, Run, Service, Wire, permitted, run_virtually
 
+from batch.engine import MOST_WAITING
 from batch.errors import ServiceUnavailableError
 from batch.halt import Limits
-from batch.model import Request, Response, Status
+from batch.model import Request, Response, Row, Status
 from batch.pace import Pace, Permit
 from batch.rate import Rate
 from batch.retry import RetryPolicy
@@ -191,3 +194,145 @@ def test_whatever_is_down_when_every_row_is_settled_in_the_end(
     assert len(run.settled) == len(rows)
     assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
     assert run.tasks_left == 0
+
+
+class Limited(Wire):
+    """A service that lets so many requests a second through, and answers the others with 429."""
+
+    def __init__(self, permits: int) -> None:
+        super().__init__()
+        self._permits = permits
+        self._passed: deque[float] = deque()
+
+    async def send(self, request: Request) -> Response:
+        now = asyncio.get_running_loop().time()
+        while self._passed and self._passed[0] <= now - 1:
+            self._passed.popleft()
+        passes = len(self._passed) < self._permits
+        if passes:
+            self._passed.append(now)
+        return await self.carry(request, 0.05, lambda: OK if passes else Response(429))
+
+
+def test_rows_that_were_throttled_go_before_those_that_were_never_sent() -> None:
+    most_open = 0
+
+    def begin(_row: int) -> None:
+        nonlocal most_open
+        most_open = max(most_open, len(run.begun) - len(run.recorded))
+
+    run = Run(service=Limited(5), rows=4000, concurrency=32, rate=Rate(20), begin=begin)
+    run.go()
+    assert Counter(result.status for result in run.results.values()) == {Status.SUCCEEDED: 4000}
+    assert max(outcome.duration_ms or 0 for _, outcome in run.recorded) < 10_000
+    assert most_open <= 32
+
+
+def test_whoever_looks_for_rows_of_other_scopes_holds_up_no_answers() -> None:
+    turns = 0
+    turns_of_rows: Counter[int] = Counter()
+
+    async def turn() -> None:
+        nonlocal turns
+        for turns in range(10_000):  # noqa: B007
+            await asyncio.sleep(0)
+
+    def watched(rows: Iterator[Row]) -> Iterator[Row]:
+        yield from islice(rows, 8)
+        turning = asyncio.get_running_loop().create_task(turn())
+        for row in rows:
+            turns_of_rows[turns] += 1
+            yield row
+        assert turning.done()
+
+    run = Run(service=Throttling(60, until=10), rows=5000, thing=lambda n: f"a/{n}", concurrency=8)
+    run.rows = watched(run.rows)  # type: ignore[assignment]
+    run.go()
+    assert len(run.results) == 5000
+    ahead = [count for at, count in turns_of_rows.items() if at < 9_999]
+    assert sum(ahead) == pytest.approx(MOST_WAITING, abs=20)
+    assert max(ahead) <= 2 * 8
+
+
+def test_after_an_outage_of_all_each_scope_is_used() -> None:
+    service = Service(5.0, 65.0)
+    run = Run(
+        service=service, rows=2400, thing=lambda n: f"{'abcd'[n % 4]}/{n}", concurrency=32, rate=Rate(10)
+    )
+    run.go()
+    assert len(run.results) == 2400
+    began = service.times[0]
+    late = [
+        request.scope
+        for at, request in zip(service.times, service.requests, strict=True)
+        if 80 <= at - began < 100
+    ]
+    assert Counter(late) == dict.fromkeys("abcd", pytest.approx(200, abs=3))
+
+
+def test_rows_in_doubt_of_a_dead_scope_take_no_workers_from_others_when_the_run_is_stopped() -> None:
+    class Doubtful(Wire):
+        """Loses every answer for a while; then a is down, and b asks for a pause before it answers."""
+
+        async def send(self, request: Request) -> Response:
+            seconds = asyncio.get_running_loop().time() - (self.times[0] if self.times else 1000.0)
+            lost = TransportError("connection", "reset", sent=True)
+            if request.scope == "a" or seconds < 3.9:
+                return await self.carry(request, 0.01, lambda: (_ for _ in ()).throw(lost))
+            if seconds < 4:
+                return await self.carry(request, 0.01, lambda: Response(429, {"Retry-After": "6"}))
+            there = Response(200, body=b"there")
+            return await self.carry(request, 0.01, lambda: there if request.method == "GET" else OK)
+
+    thing = lambda n: f"{'ab'[n % 2]}/{n}"  # noqa: E731
+    run = Run(service=Doubtful(), rows=400, thing=thing, concurrency=4, rate=Rate(20))
+    run.go(stop_after=6)
+    told = Counter((run.things[row][0], result.status) for row, result in run.results.items())
+    assert told["a", Status.UNCONFIRMED] > 4
+    assert told["b", Status.UNCONFIRMED] == 0
+    assert told["b", Status.SUCCEEDED] > 4
+    assert run.took < 6 + 10.1
+
+
+class NotReady(Service):
+    """A service that must have answered before the credentials for it are known to be good."""
+
+    proven = False
+
+    def is_ready(self, _request: Request) -> bool:
+        return self.proven
+
+    async def prepare(self, _request: Request) -> None:
+        await asyncio.sleep(0.01)
+
+    async def send(self, request: Request) -> Response:
+        response = await super().send(request)
+        self.proven = True
+        return response
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+@pytest.mark.parametrize("failing", [UNSENT, ERROR])
+def test_a_probe_that_waits_for_credentials_does_not_wait_for_itself(
+    failing: Response | TransportError, concurrency: int
+) -> None:
+    service = NotReady(0.0, 20.0, failing=failing)
+    run = Run(service=service, rows=50, concurrency=concurrency, rate=Rate(10)).go()
+    assert run.engine.stopped is None
+    assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
+    assert run.took < 60
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_credentials_that_end_in_an_outage_do_not_keep_it_from_ending(concurrency: int) -> None:
+    class Ending(NotReady):
+        """One whose credentials are to be renewed in the middle of its outage."""
+
+        def is_ready(self, _request: Request) -> bool:
+            ready, self.proven = self.proven or self.seconds() < 10, True
+            return ready
+
+    run = Run(service=Ending(2.0, 20.0), rows=100, concurrency=concurrency, rate=Rate(10)).go()
+    assert run.engine.stopped is None
+    assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
+    assert run.took < 60
