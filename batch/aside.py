@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from batch.task import End, Task
 
 
-class Parked:
-    """Rows that wait for their scope to open."""
+class Queues:
+    """Rows that wait for a worker, a queue for each scope."""
 
     def __init__(self) -> None:
         self._rows: dict[str, deque[Task]] = {}
@@ -45,30 +45,20 @@ class Aside:
         on_due: called when rows may be due again.
 
     Attributes:
-        due: those that may go on at once.
-        begun: those of closed scopes of which something has been sent.
-        fresh: those of closed scopes of which nothing has.
+        due: those that may go on as soon as their scope is open.
+        fresh: those of closed scopes of which nothing has been sent.
 
     """
 
     def __init__(self, on_due: Callable[[], None]) -> None:
-        self.due: deque[Task] = deque()
-        self.begun = Parked()
-        self.fresh = Parked()
+        self.due = Queues()
+        self.fresh = Queues()
         self._on_due = on_due
         self._waiting: dict[Task, asyncio.TimerHandle] = {}
         self._held: set[Task] = set()
 
     def __len__(self) -> int:
-        return len(self.due) + len(self._waiting) + len(self._held) + len(self.begun) + len(self.fresh)
-
-    def first_due(self, put_off: Callable[[Task], bool]) -> Task | None:
-        """Take the first row that may go on at once and is not put off; None if there is none."""
-        for place, task in enumerate(self.due):
-            if not put_off(task):
-                del self.due[place]
-                return task
-        return None
+        return len(self.due) + len(self.fresh) + len(self._waiting) + len(self._held)
 
     def wait(self, task: Task, seconds: float) -> None:
         """Set a row aside for so many seconds."""
@@ -79,11 +69,11 @@ class Aside:
 
     def park(self, task: Task) -> None:
         """Set a row aside until its scope is open."""
-        (self.begun if task.sent else self.fresh).add(task)
+        (self.due if task.sent else self.fresh).add(task)
 
     def opened(self) -> None:
         """Let rows be looked for whose scope is open now."""
-        if self.begun or self.fresh:
+        if self.due or self.fresh:
             self._on_due()
 
     def hold(self, task: Task, end: End) -> None:
@@ -106,25 +96,22 @@ class Aside:
             for task in [each for each in self._waiting if each.request.scope == scope]:
                 self._release(task)
 
-    def release_doubtful(self) -> None:
-        """Let those rows go on whose effect is not known; where their scope is closed, when it opens."""
-        for task in [each for each in (*self._waiting, *self._held) if each.in_doubt]:
+    def keep_doubtful(self) -> None:
+        """Let those rows go on whose effect is not known, as soon as their scope is open; and no others."""
+        for task in (*self._waiting, *self._held):
             self._release(task)
-        for task in list(self.begun.clear()):
-            if task.in_doubt:
-                self.begun.add(task)
-            else:
-                self.due.append(task)
+        for task in list(self.due.clear()):
+            (self.due if task.in_doubt else self.fresh).add(task)
 
     def clear(self) -> Iterator[Task]:
         """Give up all rows."""
         for timer in self._waiting.values():
             timer.cancel()
-        yield from (*self.due, *self._waiting, *self._held, *self.begun.clear(), *self.fresh.clear())
+        yield from (*self.due.clear(), *self.fresh.clear(), *self._waiting, *self._held)
 
     def _release(self, task: Task) -> None:
         if timer := self._waiting.pop(task, None):
             timer.cancel()
         self._held.discard(task)
-        self.due.append(task)
+        self.due.add(task)
         self._on_due()

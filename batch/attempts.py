@@ -95,10 +95,9 @@ class Attempts:
         """Whether the service is down now, in one of the places at least."""
         return any(scope.pace.outage.since is not None for scope in self._scopes.values())
 
-    def suspects(self, task: Task) -> bool:
-        """Whether it may be that the service of a row's scope is going down, and it is not yet known."""
-        scope = self._scopes.get(task.request.scope)
-        return scope is not None and scope.pace.outage.is_suspected
+    def suspects(self, scope: str) -> bool:
+        """Whether it may be that the service of a scope is going down, and it is not yet known."""
+        return scope in self._scopes and self._scopes[scope].pace.outage.is_suspected
 
     @property
     def found_rate(self) -> float | None:

@@ -137,7 +137,7 @@ class Engine:
     def stop(self, error: BatchError, *, grace: float = GRACE, finish: bool = True) -> None:
         """Take no new rows, let requests in flight end within `grace` seconds, abort the others.
 
-        The first call's error is the one that stands; a later call can only shorten the grace.
+        The first call's error is the one that stands; a later call without grace ends the first one's.
 
         Args:
             error: why.
@@ -154,7 +154,7 @@ class Engine:
             self._abort()
             return
         self._finishing = self._finishing and finish
-        self._aside.release_doubtful()
+        self._aside.keep_doubtful()
         self._free_workers()
         self._changed.set()
 
@@ -225,30 +225,30 @@ class Engine:
 
     def _next(self) -> Task | None:
         """Return the next row to work on: one that is due again, else a new one; None if none is now."""
-        aside, due, is_shut = self._aside, self._aside.due, self.attempts.is_shut
+        due, fresh, attempts = self._aside.due, self._aside.fresh, self.attempts
         if self.stopped:
-            while self._finishing and (task := due.popleft() if due else aside.begun.first(is_shut)):
+            while self._finishing and (task := due.first(attempts.is_shut)):
                 if task.in_doubt:
                     return task
                 self._abandon(task)
             return None
+        # Each scope is to be kept busy: whatever waits in one, a row of another that is idle goes first.
+        if due and (task := due.first(lambda scope: attempts.is_busy(scope) or attempts.suspects(scope))):
+            return task
+        if fresh and (task := fresh.first(attempts.is_busy)):
+            return task
         # While its service may be going down, new ones go first: no row spends its attempts on that.
-        if due and (first := aside.first_due(self.attempts.suspects)):
-            return first
-        if aside.begun and (begun := aside.begun.first(is_shut)):
-            return begun
-        # A backlog goes beside the new rows and not before them: each scope is to be kept busy.
-        if aside.fresh and (fresh := aside.fresh.first(self.attempts.is_busy)):
-            return fresh
-        if len(aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
+        if due and (task := due.first(lambda scope: attempts.is_shut(scope) or attempts.suspects(scope))):
+            return task
+        if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
             self._unfinished += 1
             return Task.of(row, self._job, in_doubt=row.number in self._in_doubt)
-        return aside.fresh.first(is_shut) or (due.popleft() if due else None)
+        return due.first(attempts.is_shut) or fresh.first(attempts.is_shut)
 
     def _is_at_end(self) -> bool:
         """Whether no row will come, if there is none now."""
         if self.stopped:
-            return not (self._finishing and self._aside.begun)
+            return not (self._finishing and self._aside.due)
         return not self._unfinished
 
     async def _advance(self, task: Task) -> bool:

@@ -336,3 +336,30 @@ def test_credentials_that_end_in_an_outage_do_not_keep_it_from_ending(concurrenc
     assert run.engine.stopped is None
     assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
     assert run.took < 60
+
+
+@pytest.mark.parametrize("concurrency", [2, 32])
+def test_a_service_that_is_down_is_asked_while_another_has_many_rows_to_try_again(concurrency: int) -> None:
+    class Flaky(Wire):
+        """Answers three of four requests of b with an error for a time; a is down at the end of that."""
+
+        asked_of_b = 0
+
+        async def send(self, request: Request) -> Response:
+            seconds = asyncio.get_running_loop().time() - (self.times[0] if self.times else 1000.0)
+            end: Response | TransportError = OK if request.writes else Response(200, body=b"there")
+            if request.scope == "a" and 290 <= seconds < 320:
+                end = UNSENT
+            elif request.scope == "b" and seconds < 300:
+                self.asked_of_b += 1
+                end = ERROR if self.asked_of_b % 4 else end
+            return await self.carry(request, 0.05, lambda: end)
+
+    service = Flaky()
+    limits = Limits(max_outage=100)
+    thing = lambda n: f"{'ab'[n % 2]}/{n}"  # noqa: E731
+    run = Run(
+        service=service, rows=12_000, thing=thing, concurrency=concurrency, rate=Rate(10), limits=limits
+    ).go()
+    assert run.engine.stopped is None
+    assert len(run.settled) == 12_000
