@@ -26,6 +26,8 @@ _GAP = 0.04  # distance from the refused rate that is near enough
 _BACK = 0.98  # of the last rate that lasted, when the next one is refused
 _NEAR = 0.97  # of a rate that had been good for long and is refused once
 _FALL = 0.95  # of a rate that is refused again at once, at most
+_FEW = 3  # requests that have passed between two refusals tell nothing of the limit
+_DEEPEST = 0.15  # of a rate that is refused then, at least: a ban for a while is no low limit
 _TOLD = 0.97  # of a limit that the service tells
 _REQUESTS_PER_REFUSAL = 120
 _SECONDS_PER_PAUSE = 40
@@ -155,7 +157,8 @@ class AdaptiveRate:
         was_saved = self._pause > 2 * length and not self._exceeded
         told = self._exceeded.per_second * _TOLD if self._exceeded else inf
         if was_saved or not self._is_proven:
-            self._set(min(before * _FALL, served))
+            few = self._cycle.passed < _FEW
+            self._set(min(before * _FALL, max(served, before * _DEEPEST * few)))
         elif told < before:
             self._set(told)
         elif 0 < self._lasted < before:

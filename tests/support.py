@@ -14,7 +14,7 @@ from batch.job import Conversation
 from batch.journal.lines import sealed
 from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
 from batch.pace import Pace
-from batch.rate import Rate
+from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy
 from batch.transport import TransportError
 from jobs.sandbox import Accounts, Call, Sandbox, Withheld
@@ -308,7 +308,7 @@ class Run:
         rows: int = 1,
         thing: Callable[[int], str] = str,
         concurrency: int = 1,
-        rate: Rate = FAST,
+        rate: Rate | Auto = FAST,
         policy: RetryPolicy | None = None,
         limits: Limits = NO_LIMITS,
         in_doubt: Container[int] = (),

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import pytest
 from rate_simulator import FixedWindow, LeakyBucket, Limit, Scenario, SlidingWindow, TokenBucket, simulate
-from support import permitted, run_virtually
+from support import OK, Run, Wire, permitted, run_virtually
 
 from batch.adaptive import AdaptiveRate
 from batch.errors import UsageError
-from batch.model import Window
+from batch.model import Request, Response, Window
 from batch.pace import Pace
 from batch.rate import Auto, Rate, parse_pace
 from batch.retry import RetryPolicy
@@ -87,6 +87,21 @@ def test_half_the_limit_is_left_to_a_second_client(kind: type[Limit]) -> None:
 @pytest.mark.parametrize("latency", [(0.02, 0.02), (0.2, 0.2)])
 def test_how_long_answers_take_does_not_matter(latency: tuple[float, float]) -> None:
     check(Scenario(kind=SlidingWindow, window=Window(50, 1.0), lasts=80, latency=latency), 0.9)
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+@pytest.mark.parametrize("hint", [{}, {"Retry-After": "1"}])
+def test_a_ban_for_a_minute_is_not_taken_for_a_low_limit(workers: int, hint: dict[str, str]) -> None:
+    class Banning(Wire):
+        """Refuses everything for a minute, and nothing afterwards."""
+
+        async def send(self, request: Request) -> Response:
+            banned = not self.times or asyncio.get_running_loop().time() - self.times[0] < 60
+            return await self.carry(request, 0.05, lambda: Response(429, hint) if banned else OK)
+
+    run = Run(service=Banning(), rows=200, concurrency=workers, rate=Auto()).go()
+    assert len(run.settled) == 200
+    assert run.took < 400
 
 
 def test_the_rate_never_exceeds_the_bound_that_is_set() -> None:
