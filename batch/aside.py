@@ -4,7 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from batch.attempts import Attempts
 from batch.task import End, Task
+
+MOST_WAITING = 3_000
+"""Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage.
+
+Enough for others to be served at the usual 10/s while one service is down for the usual five minutes.
+"""
 
 
 class Queues:
@@ -60,6 +67,26 @@ class Aside:
     def __len__(self) -> int:
         return len(self.due) + len(self.fresh) + len(self._waiting) + len(self._held)
 
+    def next(self, attempts: Attempts, new: Callable[[], Task | None]) -> Task | None:
+        """Take the row to go on with: one that is due again, else a new one; None if there is none now.
+
+        Each scope is to be kept busy: whatever waits in one, a row of another that is idle goes first.
+        """
+        if self.due and (
+            task := self.due.first(lambda each: attempts.is_busy(each) or attempts.suspects(each))
+        ):
+            return task
+        if self.fresh and (task := self.fresh.first(attempts.is_busy)):
+            return task
+        # While its service may be going down, new ones go first: no row spends its attempts on that.
+        if self.due and (
+            task := self.due.first(lambda each: attempts.is_shut(each) or attempts.suspects(each))
+        ):
+            return task
+        if len(self) < MOST_WAITING and (task := new()):
+            return task
+        return self.due.first(attempts.is_shut) or self.fresh.first(attempts.is_shut)
+
     def wait(self, task: Task, seconds: float) -> None:
         """Set a row aside for so many seconds."""
         if seconds > 0:
@@ -96,12 +123,16 @@ class Aside:
             for task in [each for each in self._waiting if each.request.scope == scope]:
                 self._release(task)
 
-    def keep_doubtful(self) -> None:
-        """Let those rows go on whose effect is not known, as soon as their scope is open; and no others."""
+    def keep_doubtful(self) -> Iterator[Task]:
+        """Let rows go on whose effect is not known, as soon as their scope is open; give up the others."""
         for task in (*self._waiting, *self._held):
             self._release(task)
         for task in list(self.due.clear()):
-            (self.due if task.in_doubt else self.fresh).add(task)
+            if task.in_doubt:
+                self.due.add(task)
+            else:
+                yield task
+        yield from self.fresh.clear()
 
     def clear(self) -> Iterator[Task]:
         """Give up all rows."""

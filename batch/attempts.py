@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 _MOST_REFUSALS = 10
 """Credentials that one request may be refused with: one renewal suffices, unless they end very early."""
 
-
 _IN_QUESTION = (Kind.NO_SERVICE, Kind.UNAUTHENTICATED)
 
 
@@ -131,9 +130,8 @@ class Attempts:
         try:
             if not self._transport.is_ready(request):
                 await self._transport.prepare(request)
-                # What waited together must not leave together.
                 if (permit := await scope.pace.permit(permit)) is None:
-                    return None
+                    return None  # what waited together must not leave together
             sent_at = self._note_sending(task)
             response = await self._transport.send(request)
             verdict = self._job.classify(response)

@@ -28,12 +28,6 @@ from batch.task import End, Task
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 3_000
-"""Rows set aside at once; past it no new row is taken, so that memory does not grow in an outage.
-
-Enough for others to be served at the usual 10/s while one service is down for the usual five minutes.
-"""
-
 _STOPPING = (Kind.DENIED, Kind.NO_SERVICE)
 
 GRACE = 10.0
@@ -154,7 +148,8 @@ class Engine:
             self._abort()
             return
         self._finishing = self._finishing and finish
-        self._aside.keep_doubtful()
+        for task in list(self._aside.keep_doubtful()):
+            self._abandon(task)
         self._free_workers()
         self._changed.set()
 
@@ -224,26 +219,17 @@ class Engine:
                 await asyncio.sleep(0)  # whoever looks for a row that may leave holds up no answers
 
     def _next(self) -> Task | None:
-        """Return the next row to work on: one that is due again, else a new one; None if none is now."""
-        due, fresh, attempts = self._aside.due, self._aside.fresh, self.attempts
-        if self.stopped:
-            while self._finishing and (task := due.first(attempts.is_shut)):
-                if task.in_doubt:
-                    return task
-                self._abandon(task)
+        """Return the next row to work on; None if there is none now."""
+        if not self.stopped:
+            return self._aside.next(self.attempts, self._new)
+        return self._aside.due.first(self.attempts.is_shut) if self._finishing else None
+
+    def _new(self) -> Task | None:
+        """Take a row of the input."""
+        if (row := next(self._rows, None)) is None:
             return None
-        # Each scope is to be kept busy: whatever waits in one, a row of another that is idle goes first.
-        if due and (task := due.first(lambda scope: attempts.is_busy(scope) or attempts.suspects(scope))):
-            return task
-        if fresh and (task := fresh.first(attempts.is_busy)):
-            return task
-        # While its service may be going down, new ones go first: no row spends its attempts on that.
-        if due and (task := due.first(lambda scope: attempts.is_shut(scope) or attempts.suspects(scope))):
-            return task
-        if len(self._aside) < MOST_WAITING and (row := next(self._rows, None)) is not None:
-            self._unfinished += 1
-            return Task.of(row, self._job, in_doubt=row.number in self._in_doubt)
-        return due.first(attempts.is_shut) or fresh.first(attempts.is_shut)
+        self._unfinished += 1
+        return Task.of(row, self._job, in_doubt=row.number in self._in_doubt)
 
     def _is_at_end(self) -> bool:
         """Whether no row will come, if there is none now."""

@@ -56,7 +56,7 @@ class Pace:
         self._limiter = _limiter(self._limited_to)
         self._granted_at = 0.0
         self._turn = asyncio.Lock()
-        self._at_gate = 0  # how many wait for it to open
+        self._is_attended = False  # whether somebody waits for it to open
         self._policy = policy
         self._resume_at = 0.0
         self._throttled = 0
@@ -78,7 +78,7 @@ class Pace:
         try:
             while True:
                 if self._is_closed(held):
-                    if self._at_gate:
+                    if self._is_attended:
                         self.pass_on(held)
                         return None
                     held, has_waited = await self._opening(held), True
@@ -109,7 +109,7 @@ class Pace:
     @property
     def is_shut(self) -> bool:
         """Whether it is closed, and somebody waits for it to open: nobody else has anything to do here."""
-        return self._at_gate > 0 and self._is_closed()
+        return self._is_attended and self._is_closed()
 
     @property
     def is_busy(self) -> bool:
@@ -123,14 +123,14 @@ class Pace:
 
     async def _opening(self, held: Permit) -> Permit:
         """Wait for the end of a cool-down or outage; return the permit if one is to be its probe."""
-        self._at_gate += 1
+        self._is_attended = True
         try:
             if self.outage.since not in (None, held.probe_of):
                 return Permit(await self.outage.turn())
             await asyncio.sleep(self.cool_down)
             return held
         finally:
-            self._at_gate -= 1
+            self._is_attended = False
 
     async def _granted(self, held: Permit) -> bool:
         """Wait for the limiter; return whether it is open still.

@@ -25,7 +25,7 @@ from support import (
     stop_request,
 )
 
-from batch.engine import MOST_WAITING
+from batch.aside import MOST_WAITING
 from batch.errors import DeniedError, OutputError, ServiceUnavailableError, StoppedEarlyError
 from batch.halt import FailureLimit, Limits
 from batch.job import Conversation
