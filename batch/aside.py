@@ -72,20 +72,18 @@ class Aside:
 
         Each scope is to be kept busy: whatever waits in one, a row of another that is idle goes first.
         """
-        if self.due and (
-            task := self.due.first(lambda each: attempts.is_busy(each) or attempts.suspects(each))
-        ):
+        due, fresh = self.due, self.fresh
+        is_busy, is_shut, suspects = attempts.is_busy, attempts.is_shut, attempts.suspects
+        if due and (task := due.first(lambda scope: is_busy(scope) or suspects(scope))):
             return task
-        if self.fresh and (task := self.fresh.first(attempts.is_busy)):
+        if fresh and (task := fresh.first(is_busy)):
             return task
         # While its service may be going down, new ones go first: no row spends its attempts on that.
-        if self.due and (
-            task := self.due.first(lambda each: attempts.is_shut(each) or attempts.suspects(each))
-        ):
+        if due and (task := due.first(lambda scope: is_shut(scope) or suspects(scope))):
             return task
         if len(self) < MOST_WAITING and (task := new()):
             return task
-        return self.due.first(attempts.is_shut) or self.fresh.first(attempts.is_shut)
+        return due.first(is_shut) or fresh.first(is_shut)
 
     def wait(self, task: Task, seconds: float) -> None:
         """Set a row aside for so many seconds."""

@@ -117,9 +117,7 @@ class Engine:
         try:
             await asyncio.wait(self._workers)
         except asyncio.CancelledError:
-            self._finishing = False
-            for worker in self._workers:
-                worker.cancel()
+            self._abort()
             await asyncio.wait(self._workers)
             raise
         finally:
@@ -233,9 +231,8 @@ class Engine:
 
     def _is_at_end(self) -> bool:
         """Whether no row will come, if there is none now."""
-        if self.stopped:
-            return not (self._finishing and self._aside.due)
-        return not self._unfinished
+        may_come = self._finishing and self._aside.due if self.stopped else self._unfinished
+        return not may_come
 
     async def _advance(self, task: Task) -> bool:
         """Carry a row's conversation on until it ends or has to wait; return False if its scope is shut."""
