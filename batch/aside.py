@@ -54,6 +54,8 @@ class Aside:
     Attributes:
         due: those that may go on as soon as their scope is open.
         fresh: those of closed scopes of which nothing has been sent.
+        in_question: those whose answer had nothing of the service in it, each with that answer, until it is
+            known whether the service is there.
 
     """
 
@@ -63,9 +65,10 @@ class Aside:
         self._on_due = on_due
         self._waiting: dict[Task, asyncio.TimerHandle] = {}
         self._held: set[Task] = set()
+        self.in_question: dict[Task, End] = {}
 
     def __len__(self) -> int:
-        return len(self.due) + len(self.fresh) + len(self._waiting) + len(self._held)
+        return len(self.due) + len(self.fresh) + len(self._waiting) + len(self._held) + len(self.in_question)
 
     def next(self, attempts: Attempts, new: Callable[[], Task | None]) -> Task | None:
         """Take the row to go on with: one that is due again, else a new one; None if there is none now.
@@ -78,12 +81,13 @@ class Aside:
             return task
         if fresh and (task := fresh.first(is_busy)):
             return task
-        # While its service may be going down, new ones go first: no row spends its attempts on that.
+        # While its service may be going down, new ones go first: no row spends its attempts on that. And so
+        # while rows are throttled again: they may be the only ones, and must not keep the others from asking.
         if due and (task := due.first(lambda scope: is_shut(scope) or suspects(scope))):
             return task
         if len(self) < MOST_WAITING and (task := new()):
             return task
-        return due.first(is_shut) or fresh.first(is_shut)
+        return fresh.first(is_shut) or due.first(is_shut)
 
     def wait(self, task: Task, seconds: float) -> None:
         """Set a row aside for so many seconds."""
@@ -121,6 +125,13 @@ class Aside:
             for task in [each for each in self._waiting if each.request.scope == scope]:
                 self._release(task)
 
+    def found(self) -> Iterator[tuple[Task, End]]:
+        """Let rows in question go on, as the service is there; yield each with its answer."""
+        for task, end in self.in_question.items():
+            yield task, end
+            self._release(task)
+        self.in_question = {}
+
     def keep_doubtful(self) -> Iterator[Task]:
         """Let rows go on whose effect is not known, as soon as their scope is open; give up the others."""
         for task in (*self._waiting, *self._held):
@@ -131,6 +142,8 @@ class Aside:
             else:
                 yield task
         yield from self.fresh.clear()
+        yield from self.in_question
+        self.in_question = {}
 
     def clear(self) -> Iterator[Task]:
         """Give up all rows."""

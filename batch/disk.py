@@ -2,11 +2,19 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
+_USUAL_LONGEST_NAME = 255  # bytes
+_DIGEST = 16
+
+ROOM = 40
+"""Bytes that the names of a report's journal, of its undoing and of other files have more than its own."""
 
 
 def sync_folder(path: Path) -> None:
@@ -24,6 +32,35 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(folder)
+
+
+def fitting(folder: Path, stem: str, tail: str, *, room: int = 0) -> Path:
+    """Return the path of `stem` and `tail` in a folder; a stem too long for a file's name there is cut.
+
+    The cut one ends with a digest of the whole, so that no two stems become one name.
+
+    Args:
+        folder: where the file is to be.
+        stem: of its name.
+        tail: of its name, not cut.
+        room: bytes that further names made of this one may have more.
+
+    """
+    most = _longest_name(folder) - len(os.fsencode(tail)) - room
+    if len(os.fsencode(stem)) <= most:
+        return folder / (stem + tail)
+    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:_DIGEST]
+    while stem and len(os.fsencode(stem)) > most - _DIGEST - 1:
+        stem = stem[:-1]
+    return folder / f"{stem}-{digest}{tail}"
+
+
+def _longest_name(folder: Path) -> int:
+    try:
+        longest = os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return _USUAL_LONGEST_NAME
+    return longest if longest > 0 else _USUAL_LONGEST_NAME
 
 
 def is_linked(descriptor: int, path: Path) -> bool:
@@ -59,6 +96,34 @@ def _mount(path: Path) -> str:
     finally:
         os.close(descriptor)
     return told.partition("mnt_id:")[2].partition("\n")[0]
+
+
+def nameless_file(otherwise: Path | None = None) -> BinaryIO:
+    """Return a temporary file without a name, in the system's folder for such files.
+
+    Args:
+        otherwise: the folder to take where the system has none that can be written, as with a read-only root.
+
+    Raises:
+        OSError: no folder can be written.
+
+    """
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    except OSError:
+        if otherwise is None:
+            raise
+        file = tempfile.TemporaryFile(dir=otherwise)  # noqa: SIM115
+    return cast("BinaryIO", file)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read. No pipe is awaited."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def write_all(descriptor: int, data: bytes | bytearray) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from batch.aside import Aside
 from batch.attempts import Attempts
-from batch.errors import BatchError, InternalError, OutputError, StoppedEarlyError
+from batch.errors import BatchError, InternalError, OutputError, StoppedEarlyError, TooManyFailuresError
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Job, Transport
 from batch.model import Answer, Kind, Outcome, Result, Row, Status
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _STOPPING = (Kind.DENIED, Kind.NO_SERVICE)
 
-GRACE = 10.0
+GRACE = 8.0
 """Seconds that requests in flight get to end when a run is stopped."""
 
 
@@ -87,6 +87,7 @@ class Engine:
             begin=begin,
             stop=self.stop,
             judged=self._aside.judged,
+            found=self._found,
             opened=self._aside.opened,
             draw=draw,
             clock=clock,
@@ -199,6 +200,9 @@ class Engine:
                 if self._is_at_end():
                     self._changed.set()
                     return
+                if self._all_in_question():
+                    self.attempts.stop_as_absent()
+                    continue
                 self._changed.clear()
                 await self._changed.wait()
             self._workers[me] = task
@@ -234,6 +238,15 @@ class Engine:
         may_come = self._finishing and self._aside.due if self.stopped else self._unfinished
         return not may_come
 
+    def _all_in_question(self) -> bool:
+        """Whether every row that has not ended waits for a sign that the service is there."""
+        return not self.stopped and 0 < len(self._aside.in_question) == self._unfinished
+
+    def _found(self) -> None:
+        """Let rows go on that waited for a sign that the service is there."""
+        for task, end in self._aside.found():
+            self.attempts.take(task, end)
+
     async def _advance(self, task: Task) -> bool:
         """Carry a row's conversation on until it ends or has to wait; return False if its scope is shut."""
         while True:
@@ -248,7 +261,7 @@ class Engine:
                     return True
             task.held = None
             verdict, response = end
-            answer = Answer(verdict, response, task.in_doubt, task.maybe_later, task.unanswered)
+            answer = Answer(verdict, response, task.in_doubt, task.maybe_later, task.unanswered, task.hidden)
             try:
                 task.request = task.conversation.send(answer)
             except StopIteration as finished:
@@ -259,6 +272,12 @@ class Engine:
 
     def _is_final(self, task: Task, end: End) -> bool:
         """Whether a row's request is not to be sent again; if it is, the row is let go of."""
+        if self.attempts.is_in_question(end[0]):
+            if self.stopped:
+                self._abandon(task)
+            else:
+                self._aside.in_question[task] = end
+            return False
         wait = self.attempts.wait_after(task, end[0])
         if self.stopped:
             self._free_workers()
@@ -277,8 +296,8 @@ class Engine:
     def _abandon(self, task: Task) -> None:
         """Let go of a row when the run stops. One that was never sent has no outcome."""
         task.conversation.close()
-        if task.in_doubt or task.sent:
-            status = Status.UNCONFIRMED if task.in_doubt else Status.PENDING
+        if task.in_doubt or task.sent or task.begun:
+            status = Status.UNCONFIRMED if task.in_doubt or task.hidden else Status.PENDING
             self._finish(task, Result(status, "interrupted"), settled=False)
         else:
             self._unfinished -= 1
@@ -297,4 +316,4 @@ class Engine:
         if limit and not self.stopped and not result.status.is_through:
             failed = self.outcomes[Status.FAILED] + self.outcomes[Status.UNCONFIRMED]
             if limit.is_reached(failed, self.outcomes.total()):
-                self.stop(StoppedEarlyError(f"{counted(failed, 'row')} failed: --max-failures {limit}"))
+                self.stop(TooManyFailuresError(f"{counted(failed, 'row')} failed: --max-failures {limit}"))

@@ -41,6 +41,10 @@ class OutputError(BatchError):
     exit_code = 74
 
 
+class ReportChangedError(OutputError):
+    """Somebody else has changed the report during the run; the run's own stands beside it."""
+
+
 class BusyError(BatchError):
     """Another run is at work on the same report."""
 
@@ -51,6 +55,12 @@ class StoppedEarlyError(BatchError):
     """A limit that was set has stopped the run: it wants to be run again later."""
 
     exit_code = 75
+
+
+class TooManyFailuresError(BatchError):
+    """As many rows have failed as `--max-failures` allows: the same command again would fail as well."""
+
+    exit_code = 3
 
 
 class DeniedError(BatchError):
@@ -69,15 +79,17 @@ class InterruptedRunError(BatchError):
     """A signal stopped the run.
 
     Attributes:
-        exit_code: 128 plus the number of the signal.
+        number: of the signal.
+        exit_code: 128 plus that.
         at_once: whether a second signal asked not even to write the report.
 
     """
 
-    def __init__(self, message: str, signal_number: int) -> None:
+    def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.at_once = False
-        self.exit_code = 128 + signal_number
+        self.number = number
+        self.exit_code = 128 + number
 
     def __str__(self) -> str:
         text = super().__str__()

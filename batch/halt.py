@@ -128,38 +128,6 @@ def after_failure(streak: Streak | None, now: float, row: int, *, reached: bool,
     return Streak(streak.since, rows, unreached, unreached_since, streak.probes + probe)
 
 
-@dataclass(frozen=True, slots=True)
-class Throttling:
-    """Throttled answers without any other between.
-
-    Attributes:
-        since: when the first of them was asked for, or the end of the pause that was excused.
-        excused: whether one has been: one that the service asked for and that is longer than all patience.
-
-    """
-
-    since: float
-    excused: bool = False
-
-
-def after_throttled(
-    throttling: Throttling | None, sent_at: float, now: float, asked: float, patience: float
-) -> Throttling:
-    """Return how long it has lasted with one more throttled answer.
-
-    Args:
-        throttling: as it was, or None where the last answer was another.
-        sent_at: when the throttled request was sent.
-        now: time of its answer.
-        asked: seconds to wait that the service asks for, 0 for none.
-        patience: seconds for which everything may be throttled.
-
-    """
-    if asked > patience and not (throttling and throttling.excused):
-        return Throttling(now + asked, excused=True)
-    return throttling or Throttling(sent_at)
-
-
 def probe_pause(probes: int) -> float:
     """Return seconds to wait before the next probe, after so many without an answer: 1 doubling to 30."""
     return min(_FIRST_PAUSE * 2.0 ** min(probes, _MOST_DOUBLINGS), _LONGEST_PAUSE)

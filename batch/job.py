@@ -24,7 +24,8 @@ class Column:
         required: whether an input without it is unusable.
         aliases: other names taken for it.
         path: where it is found inside an object in JSON input, as keys from the outside in.
-        numeric: whether a number is taken for its text in JSON input.
+        lenient: whether JSON input may hold any value there: a number or a truth value counts as its text,
+            anything else that is no string as nothing.
 
     """
 
@@ -32,7 +33,7 @@ class Column:
     required: bool = True
     aliases: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
-    numeric: bool = False
+    lenient: bool = False
 
 
 class RowError(ValueError):
@@ -78,8 +79,8 @@ class Job(Protocol[Item]):
         """Return the generator that carries the row to its result."""
         ...
 
-    def classify(self, response: Response) -> Verdict:
-        """Say what a response means. Pure."""
+    def classify(self, request: Request, response: Response) -> Verdict:
+        """Say what a response to a request means. Pure."""
         ...
 
     def shown_limit(self, response: Response) -> Window | None:
@@ -99,9 +100,14 @@ class Transport(Protocol):
 
         Raises:
             TransportError: they cannot be had just now.
+            ScopeRefusedError: they cannot be had for the request's scope.
             BatchError: they cannot be had.
 
         """
+        ...
+
+    def is_own(self, request: Request) -> bool:
+        """Whether a request goes where the run itself does: a refusal concerns all its rows then."""
         ...
 
     async def send(self, request: Request) -> Response:
@@ -109,6 +115,7 @@ class Transport(Protocol):
 
         Raises:
             TransportError: there was no whole answer, or the credentials cannot be had just now.
+            ScopeRefusedError: there are no credentials for the request's scope.
             BatchError: there are no credentials for it.
 
         """

@@ -33,6 +33,19 @@ UNREAD = "unread"
 It is the one such reason that leaves no doubt of the run itself: it has changed nothing.
 """
 
+READ_BACK = "read_back"
+"""A reason to have succeeded: an answer was lost, and a read-back shows that it is done.
+
+It may have been done before the run.
+"""
+
+
+READ_BACK = "read_back"
+"""A reason to be succeeded: an answer was lost, and a read-back shows that it is done.
+
+It may have been so before.
+"""
+
 
 class Record(NamedTuple):
     """What a report says of a row beside the input's own columns.
@@ -71,7 +84,7 @@ class Row(NamedTuple):
 
     Attributes:
         number: position in the input, from 1; a CSV header is not counted.
-        line: line of the file on which the row starts (in a JSON array: on which it ends), from 1.
+        line: line of the file on which the row starts (in JSON: on which it ends), from 1.
         cells: text of the columns the job asked for, in the job's order; empty where absent.
         values: the input's own columns in their order, to be carried to the report. In JSON input a
             value is any JSON value; a row may be shorter than the input has columns.
@@ -91,6 +104,21 @@ class Row(NamedTuple):
     def label(self) -> int:
         """The number that reports and messages call the row by: that of the first input it stood in."""
         return self.earlier.row if self.earlier else self.number
+
+
+class Dialect(NamedTuple):
+    r"""How a CSV file is written.
+
+    Attributes:
+        delimiter: comma, semicolon or tab.
+        line_end: `\n` or `\r\n`.
+        mark: whether it begins with a byte-order mark.
+
+    """
+
+    delimiter: str = ","
+    line_end: str = "\n"
+    mark: bool = False
 
 
 class Request(NamedTuple):
@@ -121,8 +149,9 @@ class Response(NamedTuple):
     Attributes:
         status: HTTP status.
         headers: response headers, looked up without regard to letter case.
-        body: the first 64 KiB of the body.
+        body: the first 64 KiB of the body, unpacked.
         credential: what the request was authorised with; only its sender looks into it.
+        unreadable: why the body could not be unpacked, or empty.
 
     """
 
@@ -130,6 +159,7 @@ class Response(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     credential: object = None
+    unreadable: str = ""
 
     def __repr__(self) -> str:
         """Show nothing that may be secret: tokens come in headers, keys in bodies."""
@@ -174,6 +204,7 @@ class Verdict:
         max_attempts: bound on attempts for this cause, below the run's own, or None.
         maybe_later: whether the service took the request without doing it: it may still do so.
         limit: the service's rate limit where a refusal tells it, or None.
+        foreign: whether nothing in the answer is of this service: a redirect, or somebody's page.
 
     """
 
@@ -186,6 +217,7 @@ class Verdict:
     max_attempts: int | None = None
     maybe_later: bool = False
     limit: Window | None = None
+    foreign: bool = False
 
 
 class Answer(NamedTuple):
@@ -198,6 +230,7 @@ class Answer(NamedTuple):
             an answer that says so. Then only reading back tells what is true.
         maybe_later: whether some write of this conversation was taken to be done later. Then not even reading
             back tells what will be true.
+        hidden: whether some write was answered by somebody else's page, which may hide what the service said.
         unanswered: whether some write ended without the service's own answer, in this run or an earlier one:
             it may still be under way.
 
@@ -208,6 +241,7 @@ class Answer(NamedTuple):
     in_doubt: bool = False
     maybe_later: bool = False
     unanswered: bool = False
+    hidden: bool = False
 
 
 class Result(NamedTuple):

@@ -19,6 +19,7 @@ from batch.retry import RetryPolicy, back_off, hint
 # more than rate + 1 permits.
 _SLACK = 0.005
 _HEADROOM = 0.0005
+_CAUTIOUS = 5.0  # requests a second to begin with where nothing is known of the limit
 
 
 class Permit(NamedTuple):
@@ -39,20 +40,17 @@ class Pace:
     """The permits of one scope, shared by all workers.
 
     Attributes:
-        adaptive: what finds the rate, or None where it is fixed.
+        rate: what finds the rate.
         outage: whether the scope's service is down.
         on_open: called when it is open again after a cool-down.
 
     """
 
     def __init__(self, rate: Rate | Auto, policy: RetryPolicy) -> None:
-        self._rate = (
-            rate if isinstance(rate, Rate) else AdaptiveRate(rate.most.per_second if rate.most else inf)
-        )
-        self.adaptive = None if isinstance(self._rate, Rate) else self._rate
+        self.rate = _adaptive(rate, policy)
         self.outage = Outage()
         self.on_open: Callable[[], None] = lambda: None
-        self._limited_to = self._rate.per_second
+        self._limited_to = self.rate.per_second
         self._limiter = _limiter(self._limited_to)
         self._granted_at = 0.0
         self._turn = asyncio.Lock()
@@ -100,7 +98,7 @@ class Pace:
 
     def _is_free(self) -> bool:
         """Whether nothing but the limiter can keep a request from leaving."""
-        return not self._is_closed() and self._rate.per_second == self._limited_to
+        return not self._is_closed() and self.rate.per_second == self._limited_to
 
     def _is_closed(self, held: Permit = PLAIN) -> bool:
         """Whether there is a cool-down, or an outage that one is not the probe of."""
@@ -138,7 +136,7 @@ class Pace:
         A permit lapses if a cool-down or an outage began while it was waited for, so that there is no rush
         afterwards.
         """
-        if self._rate.per_second != self._limited_to:
+        if self.rate.per_second != self._limited_to:
             await self._follow()
         await self._limiter.acquire()
         self._granted_at = asyncio.get_running_loop().time()
@@ -146,7 +144,7 @@ class Pace:
 
     async def _follow(self) -> None:
         """Go over to the present rate. What of it has come up since the last permit is there to be used."""
-        self._limited_to = self._rate.per_second
+        self._limited_to = self.rate.per_second
         self._limiter = _limiter(self._limited_to)
         came_up = (asyncio.get_running_loop().time() - self._granted_at) * self._limited_to
         await self._limiter.acquire(max(self._limiter.max_rate - came_up, 0.0))
@@ -166,10 +164,8 @@ class Pace:
         """
         now = asyncio.get_running_loop().time()
         asked = hint(self._policy, pause)
-        policy = self._policy
-        if self.adaptive:
-            policy = replace(policy, first_wait=self.adaptive.first_wait)
-            self.adaptive.refused(now, resumed=sent_at >= self._resume_at, limit=limit)
+        policy = replace(self._policy, first_wait=self.rate.first_wait)
+        self.rate.refused(now, resumed=sent_at >= self._resume_at, limit=limit)
         if sent_at < self._resume_at:
             self._resume_at = max(self._resume_at, now + asked) if asked else self._resume_at
             return 0.0
@@ -179,13 +175,24 @@ class Pace:
         self._resume_at = now + wait
         return wait
 
-    def answered(self, sent_at: float, limit: Window | None = None) -> None:
-        """Note an answer. If it was asked for after the last cool-down, the next back-off starts small."""
-        if self.adaptive:
-            now = asyncio.get_running_loop().time()
-            self.adaptive.accepted(now, resumed=sent_at >= self._resume_at, limit=limit)
+    def answered(self, sent_at: float, now: float, limit: Window | None = None) -> None:
+        """Note an answer. If it was asked for after the last cool-down, the next back-off starts small.
+
+        Args:
+            sent_at: when its request was sent, by the loop's clock.
+            now: the time, by the same clock.
+            limit: what the answer tells of the service's limit.
+
+        """
+        self.rate.accepted(now, resumed=sent_at >= self._resume_at, limit=limit)
         if sent_at >= self._resume_at:
             self._throttled = 0
+
+
+def _adaptive(rate: Rate | Auto, policy: RetryPolicy) -> AdaptiveRate:
+    if isinstance(rate, Rate):
+        return AdaptiveRate(rate.per_second, rate.per_second, policy.first_wait)
+    return AdaptiveRate(_CAUTIOUS, rate.most.per_second if rate.most else inf)
 
 
 def _limiter(per_second: float) -> AsyncLimiter:

@@ -10,11 +10,11 @@ from typing import NamedTuple, TypeVar
 from batch.errors import InputUnusableError
 from batch.job import Job, RowError
 from batch.model import Record, Row, Status
-from batch.resume import is_open
+from batch.resume import is_open, was_sent
 from batch.source import Input
 from batch.summary import Summary
 
-SEND, INVALID, DUPLICATE, KEPT = range(4)
+SEND, INVALID, DUPLICATE, KEPT, VOID = range(5)
 
 _FINDINGS_SHOWN = 20
 _NEVER_SENT = (Status.INVALID, Status.DUPLICATE)
@@ -52,7 +52,8 @@ class Preflight:
         invalid: number of rows that cannot be used.
         duplicate: number of rows that would do the same as an earlier one.
         kept: summary of the rows whose earlier outcome stands.
-        marks: for each row `SEND`, `INVALID`, `DUPLICATE`, or `KEPT` where its earlier outcome stands.
+        marks: for each row `SEND`, `INVALID`, `DUPLICATE`, `KEPT` where its earlier outcome stands, or `VOID`
+            where another run has overtaken that since.
         findings: the first rows that will not be sent.
         first_invalid: the first row that cannot be used, or None.
 
@@ -216,7 +217,7 @@ def _repeated(
     if is_report:
         # A pair that an earlier run has sent is that row's, wherever in the file another one names it too.
         for row, key in _keys(source, job, hashes, doubtful):
-            if row.earlier is not None and row.earlier.attempts:
+            if row.earlier is not None and was_sent(row.earlier):
                 first_by_key.setdefault(key, (row.number, row.label))
     for row, key in _keys(source, job, hashes, doubtful):
         number, label = first_by_key.setdefault(key, (row.number, row.label))

@@ -5,8 +5,14 @@ from dataclasses import dataclass
 
 from batch.errors import UsageError
 
-_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
-_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:\s*/\s*([a-z]+))?")
+_UNITS = {
+    **dict.fromkeys(("rps", "s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("rpm", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("rph", "h", "hr", "hour", "hours"), 3600.0),
+}
+_RATE = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:\s*(rp[smh])|(?:\s*(?:r|req)?\s*/\s*|\s+per\s+)([a-z]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,14 @@ class Auto:
 
 
 def parse_rate(text: str, option: str = "--rate") -> Rate:
-    """Read `20`, `20/s`, `600/min` or `5000/h`.
+    """Read `20`, `20/s`, `600/min` or `5000/h`, also written `20rps` or `20 per second`.
 
     Raises:
         UsageError: it is none of these, or zero.
 
     """
     match = _RATE.fullmatch(text.strip().lower())
-    seconds = _UNITS.get(match[2] or "s") if match else None
+    seconds = _UNITS.get(match[2] or match[3] or "s") if match else None
     if match is None or seconds is None or float(match[1]) <= 0:
         raise UsageError(
             f"{option} {text!r}: write a number above zero and a unit, as 20/s, 600/min or 5000/h"

@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from batch.model import UNREAD, Outcome, Record, Result, Status
+from batch.model import READ_BACK, UNREAD, Outcome, Record, Result, Status
+
+_NEVER_SENT = (Status.INVALID, Status.DUPLICATE, Status.PENDING)
 
 
 def is_open(record: Record, only: Collection[str] = ()) -> bool:
@@ -18,13 +20,28 @@ def is_open(record: Record, only: Collection[str] = ()) -> bool:
 
 
 def is_in_doubt(ended: Record | Result) -> bool:
-    """Whether an earlier run may have had an effect that it did not see."""
+    """Whether an earlier run may have had an effect that it did not see, or that is not known any more."""
+    if isinstance(ended, Record) and ended.status is Status.PENDING:
+        # Of a row that was sent and has another reason, a hand has emptied the outcome.
+        return ended.attempts > 0 and ended.reason not in ("interrupted", UNREAD)
     return ended.status is Status.UNCONFIRMED and ended.reason != UNREAD
 
 
-def undoable(record: Record) -> Record | None:
-    """Return a row's record before anything is undone, or None where the earlier run did nothing."""
-    if record.status is not Status.SUCCEEDED:
+def was_sent(record: Record) -> bool:
+    """Whether an earlier run has sent a row, as far as its outcome or its attempts tell."""
+    return record.attempts > 0 or record.status not in _NEVER_SENT
+
+
+def undoable(record: Record, *, read_back: bool = False) -> Record | None:
+    """Return a row's record before anything is undone, or None where there is nothing to undo.
+
+    Args:
+        record: what the earlier report says of the row.
+        read_back: whether to undo also what a read-back found done after an answer was lost. It may have been
+            so before the run.
+
+    """
+    if record.status is not Status.SUCCEEDED or (record.reason == READ_BACK and not read_back):
         return None
     return Record(record.row, Status.PENDING, "not_sent")
 

@@ -2,91 +2,39 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from batch.engine import Engine
-from batch.errors import BatchError, BusyError, InputUnusableError, InterruptedRunError, OutputError
-from batch.halt import NO_LIMITS, Limits
-from batch.job import Job, Transport
+from batch.errors import (
+    BatchError,
+    BusyError,
+    InputUnusableError,
+    InterruptedRunError,
+    OutputError,
+    ReportChangedError,
+)
+from batch.history import Changes, changes, seconds
+from batch.job import Job, RowError, Transport
 from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
-from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
-from batch.rate import Auto, Rate
-from batch.report import ReportWriter, check_writable, read_summary, recorded, remove_report
+from batch.outputs import Outputs
+from batch.preflight import DUPLICATE, INVALID, KEPT, SEND, VOID, Preflight, preflight, problem_of
+from batch.report import Place, look_at, read_summary, recorded
 from batch.resume import is_in_doubt, is_open, merged
-from batch.retry import RetryPolicy
+from batch.settings import RunEnd, RunSettings
 from batch.source import Input
 from batch.summary import Summary, counted
+
+_HOLDING = (Status.SUCCEEDED, Status.UNCHANGED)
 
 Connect = Callable[[], AbstractAsyncContextManager[Transport]]
 """Gives the way to the service for the time of a run."""
 
 Watch = Callable[[Engine, int], AbstractContextManager[None]]
 """Entered around the sending, inside the event loop, with the engine and the number of rows it is to send."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What a run is told beyond its job and its input.
-
-    Attributes:
-        command: the command that runs; part of the run's identity, as is `target`.
-        program: name and version of the program, for the journal.
-        report: place of the outcome file.
-        failures: place of the file of rows that did not get through, or None.
-        target: where requests go when a row does not say otherwise.
-        rate: requests that a scope may send.
-        concurrency: requests in flight at most.
-        policy: when to try again.
-        limits: when to stop before the end.
-        in_place: whether the report takes the input's place.
-        only: reasons of the earlier outcomes that are taken up; all if there are none.
-        strict: whether one invalid row refuses the whole input.
-        restart: whether to discard an interrupted run's journal instead of continuing it.
-
-    """
-
-    command: str
-    program: str
-    report: Path
-    failures: Path | None
-    target: str
-    rate: Rate | Auto
-    concurrency: int
-    policy: RetryPolicy
-    limits: Limits = NO_LIMITS
-    in_place: bool = False
-    only: frozenset[str] = frozenset()
-    strict: bool = False
-    restart: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunEnd:
-    """How a run ended.
-
-    Attributes:
-        summary: its counts.
-        stopped: why it stopped before its end, or None.
-        report: the outcome file, or None where it went elsewhere.
-        failures: the file of rows that did not get through, or None where there is none.
-
-    """
-
-    summary: Summary
-    stopped: BatchError | None
-    report: Path | None
-    failures: Path | None
-
-    @property
-    def exit_code(self) -> int:
-        """The command's exit code."""
-        if self.stopped:
-            return self.stopped.exit_code
-        return 1 if self.summary.not_through else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +46,7 @@ class Run:
         job: what to do with a row.
         settings: what the run was told.
         checked: what the pass over the input found.
+        places: of the report, and of the failures file if there is to be one.
 
     """
 
@@ -105,6 +54,7 @@ class Run:
     job: Job[Any]
     settings: RunSettings
     checked: Preflight
+    places: tuple[Place, ...]
 
     @classmethod
     def prepare(cls, source: Input, job: Job[Any], settings: RunSettings) -> Self:
@@ -113,11 +63,14 @@ class Run:
         Raises:
             InputUnusableError: the input is no list of rows, or strictness refuses it.
             OutputError: report or failures file could not be written.
+            UsageError: one of them would replace a file that is no outcome file of the job.
 
         """
-        check_writable(settings.report)
-        if settings.failures:
-            check_writable(settings.failures)
+        places = tuple(
+            look_at(path, job.name, overwrite=settings.overwrite)
+            for path in (settings.report, settings.failures)
+            if path
+        )
         checked = preflight(source, job, lambda earlier: is_open(earlier, settings.only))
         if settings.strict and checked.invalid:
             first = checked.first_invalid
@@ -126,17 +79,26 @@ class Run:
                 f"{source.name}: {counted(checked.invalid, 'row')} of {checked.total:,} invalid, so nothing "
                 f"was sent (--strict); the first: row {first.row}, {first.message}"
             )
-        return cls(source, job, settings, checked)
+        if settings.taken_back_by and checked.kept.rows:
+            checked = _without_void(source, job, settings, checked)
+        return cls(source, job, settings, checked, places)
 
-    def execute(self, connect: Connect, watch: Watch) -> RunEnd:
+    def execute(
+        self, connect: Connect, watch: Watch, notify: Callable[[str], None] = lambda _text: None
+    ) -> RunEnd:
         """Take every row to its outcome and write them all, in input order, to the report.
 
         A run that stops before its end keeps its journal, so that the next run of the same input continues
         there; but not if its report takes the input's place, for then the report is what goes on.
 
+        Args:
+            connect: gives the way to the service.
+            watch: is entered around the sending.
+            notify: is told, in a sentence, what becomes of the work of an interrupted run of another input.
+
         Raises:
             BusyError: another run is at work on this report.
-            InputUnusableError: an interrupted run of another input or job left its journal.
+            InputUnusableError: another command left its journal, and what it did is in no report.
             InterruptedRunError: a second signal; the journal keeps what was done.
             OutputError: journal or report cannot be written; the journal keeps what was done.
 
@@ -150,36 +112,31 @@ class Run:
             to_settle=self.checked.sendable,
             restart=settings.restart,
             supersedes=in_place,
+            notify=notify,
         ) as journal:
             if in_place and not self.source.is_at(report):
                 raise BusyError(f"{report} was replaced by another run just now: run the command again")
             stopped: BatchError | None = None
+            written = None
             if journal.ended:
                 summary = read_summary(str(report))
             elif in_place and not settings.failures and self.checked.kept.rows == self.checked.total:
                 summary = self.checked.kept  # nothing to send, and nothing to write that is not there
             else:
+                self._reopen(journal)
                 stopped = asyncio.run(self._send(journal, connect, watch))
                 if isinstance(stopped, OutputError):
                     raise stopped
                 if isinstance(stopped, InterruptedRunError) and stopped.at_once:
                     raise stopped
-                if journal.settled == self.checked.sendable:
+                if stopped and not self._left(journal):
                     stopped = None  # nothing was left to be stopped
-                try:
-                    summary = self._write_reports(journal, stopped=stopped is not None)
-                except InputUnusableError as error:
-                    raise InputUnusableError(
-                        f"{error}; what was done is kept in {journal.path}: put the input back as it was and "
-                        "run the same command again"
-                    ) from error
-                except OutputError as error:
-                    raise OutputError(
-                        f"{error}; what was done is kept in {journal.path}: when there is room and nothing "
-                        "in the way, run the same command again, and it goes on from there"
-                    ) from error
+                written = self._report(journal, stopped=stopped is not None)
+                summary = written.summary
             if not stopped or in_place:
                 journal.remove()
+        if written:
+            return RunEnd(summary, stopped, report, written.failures, written.problem)
         return RunEnd(summary, stopped, report, settings.failures if summary.not_through else None)
 
     def _identity(self) -> Identity:
@@ -192,7 +149,21 @@ class Run:
             tuple(sorted(settings.only)),
             self.source.name,
             settings.program,
+            tuple(column.name for column in self.job.columns),
         )
+
+    def _reopen(self, journal: Journal) -> None:
+        """Forget the outcomes of an interrupted run that runs of other jobs have overtaken since."""
+        for row_number in [each for each in journal.in_doubt if each in journal]:
+            journal.forget(row_number)  # it was sent again, and that run was killed
+        if not journal.settled or not self.settings.taken_back_by:
+            return
+        overtaken = _changes(self.settings, self.job, journal.began)
+        for row in self.source.rows() if overtaken else ():
+            if outcome := journal.outcome(row.number):
+                key = self.job.key(self.job.parse(row.cells))
+                if overtaken.is_void(key, outcome.finished_at):
+                    journal.forget(row.number)
 
     async def _send(self, journal: Journal, connect: Connect, watch: Watch) -> BatchError | None:
         settings = self.settings
@@ -210,7 +181,7 @@ class Run:
                 in_doubt=in_doubt,
             )
             journal.on_failure = lambda error: engine.stop(_not_kept(journal, error), grace=0)
-            with watch(engine, self.checked.sendable - journal.settled):
+            with watch(engine, self._left(journal)):
                 await engine.run(self._to_send(journal, in_doubt))
                 await journal.flush()
         journal.leave(engine.unsettled)
@@ -218,48 +189,81 @@ class Run:
         return _not_kept(journal, journal.failure) if journal.failure else engine.stopped
 
     def _to_send(self, journal: Journal, in_doubt: set[int]) -> Iterator[Row]:
-        marks = self.checked.marks
-        left = self.checked.sendable - journal.settled
+        left = self._left(journal)
         rows = self.source.rows()
         while left and (row := next(rows, None)):
-            if marks[row.number - 1] == SEND and row.number not in journal:
+            if self._is_sendable(row.number) and row.number not in journal:
                 if row.earlier and is_in_doubt(row.earlier):
                     in_doubt.add(row.number)
                 left -= 1
+                journal.take_up(row.number, row.cells)
                 yield row
+        if left:
+            raise self._changed()
 
-    def _write_reports(self, journal: Journal, *, stopped: bool) -> Summary:
-        columns, name = self.source.columns, self.job.name
-        summary = Summary(name)
-        with ExitStack() as files:
-            place = self.settings.report
-            report = files.enter_context(ReportWriter(place, name, columns))
-            failures = None
-            if self.settings.failures:
-                # Runs of other reports may have a file of failures of the same name.
-                writer = ReportWriter(self.settings.failures, name, columns, mark=place.name)
-                failures = files.enter_context(writer)
+    def _changed(self) -> InputUnusableError:
+        """Return the error that the input has not the rows that were found in it before."""
+        return InputUnusableError(f"{self.source.name} was changed while in use")
+
+    def _is_sendable(self, row_number: int) -> bool:
+        mark = self.checked.marks[row_number - 1]
+        return mark == SEND or (mark == VOID and not self.settings.only)
+
+    def _left(self, journal: Journal) -> int:
+        """Return how many rows are still to be sent.
+
+        The journal may have rows that were to be sent when it was begun and are not any more.
+        """
+        if not journal.settled:
+            return self.checked.sendable
+        rows = range(1, self.checked.total + 1)
+        return sum(self._is_sendable(row) and row not in journal for row in rows)
+
+    def _report(self, journal: Journal, *, stopped: bool) -> "_Written":
+        """Write the outcome files; where that cannot be done, say where the outcomes are."""
+        try:
+            return self._write_reports(journal, stopped=stopped)
+        except ReportChangedError:
+            journal.remove()
+            raise
+        except InputUnusableError as error:
+            if self.settings.in_place:
+                kept = journal.keep()
+                journal.remove()
+                raise OutputError(f"{error}, so it is not replaced; {kept}") from error
+            raise InputUnusableError(
+                f"{error}; what was done is kept in {journal.path}: put the input back as it was and run the "
+                "same command again"
+            ) from error
+        except OutputError as error:
+            raise OutputError(
+                f"{error}; what was done is kept in {journal.path}: when there is room and nothing in the "
+                "way, run the same command again, and it goes on from there"
+            ) from error
+
+    def _write_reports(self, journal: Journal, *, stopped: bool) -> "_Written":
+        summary = Summary(self.job.name)
+        in_place, can_be_undone = self.settings.in_place, self.settings.can_be_undone
+        report, *others = self.places
+        failures = others[0] if others else None
+        written = 0
+        with Outputs(self.job, self.source, report, failures, can_be_undone) as outputs:
             for row in self.source.rows():
                 outcome = journal.outcome(row.number) or journal.unsettled.get(row.number)
                 record = self._record(row, outcome, journal)
                 # The cells of a row of the wrong width may stand under the wrong names: a later run that
                 # reads them from here must not take them for a sound row.
-                values = () if row.problem else row.values
-                report.write(values, record)
-                if failures and not record.status.is_through:
-                    failures.write(values, record)
+                outputs.write(() if row.problem else row.values, record)
                 summary.add(record)
-            sha256 = report.finish()
-            if failures and failures.rows:
-                failures.finish()
-                failures.commit()
-            elif self.settings.failures:
-                remove_report(self.settings.failures)
+                written += 1
+            if written != self.checked.total:
+                raise self._changed()
+            sha256, earlier_sha256 = outputs.finish(), journal.written
             journal.note_written(sha256, stopped=stopped)
-            report.commit()
-            if stopped and not self.settings.in_place:
+            outputs.commit(keeps_previous=not in_place, own_sha256=earlier_sha256)
+            if stopped and not in_place:
                 journal.note_placed()
-        return summary
+        return _Written(summary, outputs.failures, outputs.problem)
 
     def _record(self, row: Row, outcome: Outcome | None, journal: Journal) -> Record:
         """Return what the report says of a row: what this run has seen, else what is known from before."""
@@ -267,7 +271,7 @@ class Run:
         if outcome:
             return merged(earlier, recorded(label, outcome))
         mark = self.checked.marks[row.number - 1]
-        if mark == INVALID and not (earlier and earlier.status is Status.INVALID):
+        if mark == INVALID and not (earlier and earlier.status is Status.INVALID and earlier.error_message):
             message = problem_of(row, self.job)
             return merged(earlier, Record(label, Status.INVALID, "invalid_row", error_message=message))
         if mark == DUPLICATE:
@@ -275,7 +279,17 @@ class Run:
             return merged(earlier, Record(label, Status.DUPLICATE, "duplicate_row", error_message=message))
         if row.number in journal.in_doubt:
             return merged(earlier, Record(label, Status.UNCONFIRMED, "interrupted"))
+        if mark == VOID:
+            return merged(earlier, Record(label, Status.PENDING, "not_sent"))
         return earlier or Record(label, Status.PENDING, "not_sent")
+
+
+class _Written(NamedTuple):
+    """What has been written at the end of a run: its counts, and what became of the failures file."""
+
+    summary: Summary
+    failures: Path | None
+    problem: str
 
 
 def _not_kept(journal: Journal, error: OSError) -> OutputError:
@@ -289,3 +303,24 @@ def _not_kept(journal: Journal, error: OSError) -> OutputError:
         f"{journal.path}: cannot be written: {error.strerror}; sending has stopped. Make room and run the "
         "same command again: it continues where the journal ends"
     )
+
+
+def _without_void(source: Input, job: Job[Any], settings: RunSettings, checked: Preflight) -> Preflight:
+    """Mark the rows of an earlier report whose outcome runs of other jobs have overtaken since."""
+    overtaken = _changes(settings, job, seconds(checked.kept.started_at) or 0.0)
+    void = 0
+    for row in source.rows() if overtaken else ():
+        earlier = row.earlier
+        if checked.marks[row.number - 1] == KEPT and earlier and earlier.status in _HOLDING:
+            with suppress(RowError):
+                if overtaken.is_void(job.key(job.parse(row.cells)), seconds(earlier.finished_at)):
+                    checked.marks[row.number - 1] = VOID
+                    checked.kept.outcomes[earlier.status] -= 1
+                    void += 1
+    return checked if settings.only else replace(checked, sendable=checked.sendable + void)
+
+
+def _changes(settings: RunSettings, job: Job[Any], since: float) -> Changes:
+    report = settings.report
+    folders = (report.parent, *settings.beside)
+    return changes(folders, job, settings.taken_back_by, since=since, but=report)

@@ -77,7 +77,7 @@ class Summary:
 
     def as_text(self) -> str:
         """Return the summary as lines for a person."""
-        head = f"{self.job}: {counted(self.rows, 'row')}"
+        head = f"{self.job}: " * bool(self.job) + counted(self.rows, "row")
         if self.attempts:
             head += f", {counted(self.attempts, 'request')}"
         if self.seconds:

@@ -1,5 +1,7 @@
 """Foreign text made fit for a terminal, a log and a spreadsheet."""
 
+_QUOTES = "\"'`"
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four full-width
 
@@ -20,6 +22,19 @@ def quoted(text: str, limit: int = 60) -> str:
 def defused(cell: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: an apostrophe goes before a formula's start."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def bare(cell: str) -> str:
+    """Return a cell's text without what other programs put around it or into it unseen.
+
+    That is blanks, zero-width characters, and the quotation marks, the apostrophe or the `="..."` that keep a
+    spreadsheet from taking it for a number.
+    """
+    text = cell.translate(_UNSEEN).strip()
+    text = text.removeprefix("=") if text.startswith('="') else text
+    while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        text = text[1:-1].strip()
+    return text.removeprefix("'").strip()
 
 
 def _escaped(letter: str) -> str:

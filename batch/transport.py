@@ -1,4 +1,7 @@
-"""The wire: one attempt of one request over HTTP. The only module of the runner that knows aiohttp."""
+"""The wire: one attempt of one request over HTTP.
+
+With `exchange` and `mishaps` beside it this is all of the runner that knows aiohttp.
+"""
 
 import asyncio
 import ssl
@@ -9,33 +12,31 @@ import aiohttp
 from yarl import URL
 
 from batch.deadline import Deadline
-from batch.errors import ConfigurationError
+from batch.exchange import Connector, SpokeFirstError
+from batch.mishaps import ScopeRefusedError, StarvedError, TransportError, UnknownHostError, meaning
 from batch.model import Response
 from batch.text import printable
+from batch.unpacking import UnpackingError, unpacked
 
 BODY_LIMIT = 64 * 1024
+"""Bytes of an answer that are read and kept, unpacked, unless the caller says otherwise."""
 CONTENT_TYPE = "application/json;charset=utf8"
 """Type of every body; it goes with every request, and is signed with it."""
 
 _HEADER_LIMIT = 20 * 1024  # a token alone may have 16,384 characters
 _MOST_HEADERS = 64
 _CONNECT_SHARE = 0.5
-_UNKNOWN_AUTHORITY = (18, 19, 20, 21)  # OpenSSL's codes for a chain that leads to nobody who is trusted
+_WITH_ADDRESS = (aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)  # errors that may hold a proxy's password
 
-
-class TransportError(Exception):
-    """An attempt that ended without a whole answer.
-
-    Attributes:
-        reason: `connection` or `timeout`.
-        sent: whether the service may have received the request.
-
-    """
-
-    def __init__(self, reason: str, message: str, *, sent: bool) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.sent = sent
+__all__ = [
+    "BODY_LIMIT",
+    "CONTENT_TYPE",
+    "HttpTransport",
+    "ScopeRefusedError",
+    "StarvedError",
+    "TransportError",
+    "UnknownHostError",
+]
 
 
 class HttpTransport:
@@ -63,10 +64,11 @@ class HttpTransport:
         }
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._known: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, limit_per_host=0, ssl=self._tls or True),
+            connector=Connector(limit=self._connections, limit_per_host=0, ssl=self._tls or True),
             headers=self._headers,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,8 +94,11 @@ class HttpTransport:
         *,
         proxy: str | None = None,
         credential: object = None,
+        limit: int = BODY_LIMIT,
     ) -> Response:
-        """Send a request once, follow nothing, and read the answer up to `BODY_LIMIT` bytes.
+        """Send a request once, follow nothing, and read the answer up to `limit` bytes.
+
+        A body that comes packed is unpacked. One that cannot be unpacked makes a response that says so.
 
         Args:
             method: HTTP method.
@@ -102,47 +107,59 @@ class HttpTransport:
             body: JSON, or None.
             proxy: URL of the proxy to go through, or None to go straight.
             credential: to be told with the response.
+            limit: bytes of the unpacked body to keep; what is beyond is not read.
 
         Raises:
             TransportError: there was no whole answer.
             ConfigurationError: the server's certificate is not to be trusted, or the proxy refuses.
 
         """
-        assert self._session is not None
         try:
             with self._deadline:
-                answer = await self._session.request(
-                    method,
-                    URL(url, encoded=True),
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=proxy,
-                    middlewares=() if method == "POST" else (_send_once,),
-                )
-                try:
-                    content = b"" if answer.status == 204 else await _read(answer)
-                except BaseException:
-                    answer.close()
-                    raise
-        except aiohttp.ClientSSLError as error:
-            raise _untrusted(error) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            reason = "timeout" if isinstance(error, TimeoutError) else "connection"
-            raise TransportError(reason, _told(error), sent=False) from error
-        except aiohttp.ClientHttpProxyError as error:
-            # Its own text may hold the proxy's password.
-            raise _refused_by_proxy(error.status, error.message) from None
-        except aiohttp.InvalidURL:
-            raise ConfigurationError("the address of the service or of the proxy is no URL") from None
+                answer, content, is_cut = await self._exchange(method, url, headers, body, proxy, limit)
+        except aiohttp.ClientError as error:
+            mishap = meaning(error, url, self._known)
+            # The proxy's own text may hold its password.
+            raise mishap from None if isinstance(error, _WITH_ADDRESS) else error
         except TimeoutError as error:
             told = f"no answer in {self._deadline.seconds:g} s"
             raise TransportError("timeout", told, sent=True) from error
-        except aiohttp.ClientError as error:
-            raise TransportError("connection", _told(error), sent=True) from error
+        self._known.add((URL(proxy) if proxy else answer.url).raw_host or "")
         if answer.status < 200:
             answer.close()  # the connection speaks another protocol from here on
+        if content and (codings := answer.headers.get("Content-Encoding")):
+            try:
+                content = unpacked(content, codings, limit, is_cut=is_cut)
+            except UnpackingError as error:
+                return Response(answer.status, answer.headers, b"", credential, printable(str(error)))
         return Response(answer.status, answer.headers, content, credential)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        proxy: str | None,
+        limit: int,
+    ) -> tuple[aiohttp.ClientResponse, bytes, bool]:
+        """Send a request and read the answer; see `send` and `_read`."""
+        assert self._session is not None
+        answer = await self._session.request(
+            method,
+            URL(url, encoded=True),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=proxy,
+            middlewares=() if method == "POST" else (_send_once,),
+        )
+        try:
+            content, is_cut = (b"", False) if answer.status == 204 else await _read(answer, limit)
+        except BaseException:
+            answer.close()
+            raise
+        return answer, content, is_cut
 
 
 class _ConnectionLostError(aiohttp.ClientError):
@@ -158,44 +175,20 @@ async def _send_once(
     """
     try:
         return await handler(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, SpokeFirstError):
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _ConnectionLostError(str(error)) from error
 
 
-def _untrusted(error: aiohttp.ClientSSLError) -> TransportError | ConfigurationError:
-    """Return what a failed handshake means: what it says will be said again, unless it was cut short."""
-    where = f"{error.host}:{error.port}"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        failed = error.certificate_error
-        told = (
-            f"{where}: the server's certificate is not trusted: {getattr(failed, 'verify_message', failed)}"
-        )
-        hint = " (a private authority is given by --ca-file)"
-        return ConfigurationError(told + hint * (getattr(failed, "verify_code", 0) in _UNKNOWN_AUTHORITY))
-    if isinstance(error.os_error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
-        return TransportError("connection", _told(error), sent=False)
-    return ConfigurationError(f"{where}: no TLS connection can be made: {_told(error.os_error)}")
-
-
-def _refused_by_proxy(status: int, message: str) -> TransportError | ConfigurationError:
-    told = f"the proxy answered {status} {printable(message)}".rstrip()
-    if status in (401, 403, 405, 407):
-        return ConfigurationError(f"{told}: see HTTPS_PROXY and NO_PROXY")
-    return TransportError("connection", told, sent=False)
-
-
-def _told(error: Exception) -> str:
-    return printable(str(error)) or type(error).__name__
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, limit: int) -> tuple[bytes, bool]:
+    """Return an answer's body up to a limit, and whether its end was left unread."""
     parts: list[bytes] = []
-    left = BODY_LIMIT
+    left = limit
     while left > 0 and (part := await answer.content.read(left)):
         parts.append(part)
         left -= len(part)
-    if left <= 0 and not answer.content.at_eof():
+    is_cut = left <= 0 and not answer.content.at_eof()
+    if is_cut:
         answer.close()  # the rest is not wanted, so the connection cannot serve again
-    return b"".join(parts)
+    return b"".join(parts), is_cut

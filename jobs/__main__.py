@@ -1,68 +1,88 @@
 """`fpga-batch`, also as `python -m jobs`."""
 
 import errno
-import io
 import logging
 import os
-import signal
 import sys
-from types import FrameType
+import threading
+import warnings
 from typing import NoReturn
 
-from batch.errors import BatchError, InterruptedRunError, OutputError
+from batch.errors import BatchError, ConfigurationError
+from jobs import signals, streams
+from jobs.streams import say
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def main() -> NoReturn:
     """Run the command line and leave with the exit code that the outcome has."""
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _tell if number == signal.SIGUSR1 else _interrupt)
+    streams.guard()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    sys.unraisablehook = _note
+    try:
+        try:
+            signals.heed()
+            code = _run()
+        finally:
+            signals.leave_to_system()
+    except signals.Interrupt as late:  # it came after the command had ended
+        code = late.error.exit_code
+    if threading.active_count() > 1:
+        os._exit(code)  # Python would wait for a thread that looks up a name; nothing is left to be flushed
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line; return its exit code."""
     try:
         from jobs.cli import app  # noqa: PLC0415 - inside, so that a signal during the import is handled too
 
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a locale may not know a file's letters
         app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except BatchError as error:
-        _end(error)
-    except BrokenPipeError:
-        # Whoever read standard output went away; Python would complain again when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return _told(error)
+    except signals.Interrupt as interrupt:
+        return _told(interrupt.error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            _say(f"fpga-batch: standard output cannot be written: {error.strerror}")
-            sys.exit(OutputError.exit_code)
+        if isinstance(error, OSError) and (setting := _setting_behind(error)):
+            return _told(ConfigurationError(setting))
         logging.getLogger("jobs").debug("unexpected", exc_info=True)
-        _say(f"fpga-batch: unexpected {type(error).__name__}: {error}")
-        _say("This is a bug: please report it, with the output of the same command with -vv.")
-        sys.exit(70)
-    sys.exit(0)
+        say(f"fpga-batch: unexpected {type(error).__name__}: {error}")
+        say("This is a bug: please report it, with the output of the same command with -vv.")
+        return 70
+    return 0
 
 
-def _end(error: BatchError) -> NoReturn:
+def _told(error: BatchError) -> int:
     from jobs import log  # noqa: PLC0415 - what it needs is there by now, or the command has not begun
 
     log.release()
-    _say(f"fpga-batch: {error}")
-    sys.exit(error.exit_code)
+    say(f"fpga-batch: {error}")
+    return error.exit_code
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
+def _setting_behind(error: OSError) -> str:
+    """Return which setting an error of the operating system comes from, or nothing."""
+    if error.errno in _NO_DESCRIPTORS:
+        return f"{error.strerror}: raise the limit on open files (ulimit -n)"
+    key_log = os.environ.get("SSLKEYLOGFILE")
+    if key_log and error.filename == key_log:  # read by Python itself whenever it prepares for TLS
+        return f"SSLKEYLOGFILE={key_log}: cannot be opened: {error.strerror}"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory does not exist any more"
+    return ""
 
 
-def _tell(_number: int, _frame: FrameType | None) -> None:
-    _say("fpga-batch: nothing is being sent just now")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+def _note(lost: "sys.UnraisableHookArgs") -> None:
+    """Keep a traceback of what cannot be raised, as while the program ends, out of sight; lose no signal."""
+    if isinstance(lost.exc_value, signals.Interrupt):
+        signals.send_again(lost.exc_value)
+    logging.getLogger("jobs").debug("unexpected", exc_info=lost.exc_value)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.model import Request, Response
 from batch.network import proxy_of
-from batch.transport import CONTENT_TYPE, HttpTransport, TransportError
+from batch.transport import (
+    CONTENT_TYPE,
+    HttpTransport,
+    ScopeRefusedError,
+    TransportError,
+    UnknownHostError,
+)
 from jobs import iam
 from jobs.clock import ServiceClock
 from jobs.credentials import Agency, Grant
 from jobs.endpoints import named, project_of
 from jobs.issuer import Connect, Issuer
+from jobs.masking import Secrets
 from jobs.signing import Keys, signed
 
 log = logging.getLogger(__name__)
@@ -35,6 +43,9 @@ class Access:
         issuer: makes the grants.
         clock: by which requests are signed.
         connect: makes the pool of connections.
+        own: scope of the run's own project; the only one if empty. A refusal of another scope concerns that
+            scope alone, once this one has been granted.
+        secrets: masked in what the service says.
 
     Attributes:
         http: the pool, while the context lasts.
@@ -43,10 +54,14 @@ class Access:
 
     http: HttpTransport
 
-    def __init__(self, issuer: Issuer, clock: ServiceClock, connect: Connect) -> None:
+    def __init__(
+        self, issuer: Issuer, clock: ServiceClock, connect: Connect, secrets: Secrets, own: str = ""
+    ) -> None:
         self._issuer = issuer
         self._clock = clock
         self._connect = connect
+        self._own = own
+        self._secrets = secrets
         self._scopes: dict[str, _Scope] = {}
         self._alone = asyncio.Lock()
         self._proven = not isinstance(issuer.credential, Keys | Agency)
@@ -68,13 +83,42 @@ class Access:
 
         Raises:
             TransportError: it cannot be had just now.
+            ScopeRefusedError: it cannot be had for this scope.
             BatchError: it cannot be had.
 
         """
         held = self._scope(scope)
-        await held.refresh()
+        await self._refresh(held)
         assert held.grant is not None
         return held.grant
+
+    def is_own(self, request: Request) -> bool:
+        """Whether a request is for the run's own project."""
+        return not self._own or request.scope == self._own
+
+    async def _refresh(self, held: "_Scope") -> None:
+        """See to it that a scope has a grant; raise the refusal that an earlier row has met."""
+        if held.refusal:
+            raise ScopeRefusedError("no_such_project", held.refusal)
+        await held.refresh()
+
+    async def _issue(self, scope: str, project_id: str, project_name: str) -> Grant:
+        """Return a new grant for a scope; tell whose fault it is if it cannot have one.
+
+        All rows that wait for the grant share this one call, so that a refusal is judged once.
+        """
+        try:
+            return await self._issuer.grant(project_id, project_name, self.http)
+        except (ConfigurationError, DeniedError) as error:
+            held = self._scopes[scope]
+            if not self._own or scope == self._own or held.grant is not None:
+                raise
+            # If the run's own project can be had, the credentials are good and the others' rows go on.
+            await self._scope(self._own).refresh()
+            if isinstance(error, UnknownHostError):  # it is the one that has just answered
+                raise TransportError("connection", str(error), sent=False) from error
+            held.refusal = f"project {held.project}: {error}"
+            raise ScopeRefusedError("no_such_project", held.refusal) from error
 
     def is_ready(self, request: Request) -> bool:
         """Whether a request may be sent at once: there is a grant, and nobody is just proving the keys."""
@@ -88,6 +132,7 @@ class Access:
 
         Raises:
             TransportError: there is no grant just now.
+            ScopeRefusedError: there is none for its scope.
             BatchError: there is none for it.
 
         """
@@ -97,13 +142,14 @@ class Access:
         if self._refused:
             raise DeniedError(_REFUSED)
         if self._proven:
-            await self._scope(request.scope).refresh()
+            await self._refresh(self._scope(request.scope))
 
     async def send(self, request: Request) -> Response:
         """Send a request once.
 
         Raises:
             TransportError: there was no whole answer, or there is no grant just now.
+            ScopeRefusedError: there is no grant for its scope, or no host.
             BatchError: there is no grant for it.
 
         """
@@ -118,12 +164,12 @@ class Access:
                 if not self._proven:
                     return await self._send_alone(request, held)
         if _time() >= held.look_at:
-            await held.refresh()
+            await self._refresh(held)
         return await self._send(request, held)
 
     async def _send_alone(self, request: Request, held: "_Scope") -> Response:
         try:
-            await held.refresh()
+            await self._refresh(held)
         except DeniedError:
             self._refused = True
             raise
@@ -146,12 +192,20 @@ class Access:
             headers = signed(request.method, url, headers, request.body, credential, now)
         else:
             headers = {"X-Auth-Token": credential.secret}
-        response = await self.http.send(
-            request.method, url, headers, request.body, proxy=held.proxy, credential=grant
-        )
+        try:
+            response = await self.http.send(
+                request.method, url, headers, request.body, proxy=held.proxy, credential=grant
+            )
+        except (BatchError, TransportError) as error:
+            self._secrets.error(error)
+            if not isinstance(error, ConfigurationError) or self.is_own(request):
+                raise
+            if isinstance(error, UnknownHostError):
+                raise ScopeRefusedError("no_such_host", str(error)) from error
+            raise ScopeRefusedError("connection", str(error)) from error
         if response.status != 401:
             held.accepted = grant
-        return response
+        return self._secrets.response(response)
 
     async def renew(self, request: Request, response: Response) -> bool:
         """Say whether there is a newer grant than the one that the response refuses; get it if need be.
@@ -163,7 +217,8 @@ class Access:
         """
         try:
             is_renewed = await self._renewed(self._scope(request.scope), response)
-            self._refused = self._refused or not is_renewed
+            if not is_renewed and (self.is_own(request) or not self._proven):
+                self._refused = True
             return is_renewed
         finally:
             self._judged.set()
@@ -185,9 +240,7 @@ class Access:
     def _scope(self, scope: str) -> "_Scope":
         held = self._scopes.get(scope)
         if held is None:
-            held = self._scopes[scope] = _Scope(
-                scope, lambda project_id, name: self._issuer.grant(project_id, name, self.http)
-            )
+            held = self._scopes[scope] = _Scope(scope, partial(self._issue, scope))
         return held
 
 
@@ -198,6 +251,8 @@ class _Scope:
         grant: what its requests are authorised with, or None before the first is needed.
         accepted: the grant that the service has accepted last.
         is_renewed: whether the grant has taken another one's place.
+        refusal: why there will be none, or empty.
+        project: what names the project, for people.
         look_at: when something is to be done about the grant, by the clock that does not jump.
         placeholder: what stands in the scope's URLs for a project's id that is not known; else empty.
         proxy: URL of the proxy to go through, or None.
@@ -207,9 +262,11 @@ class _Scope:
     def __init__(self, scope: str, issue: Callable[[str, str], Awaitable[Grant]]) -> None:
         self.grant: Grant | None = None
         self.accepted: Grant | None = None
+        self.refusal = ""
         self.is_renewed = False
         self.look_at = 0.0
         self._project = project_of(scope)
+        self.project = self._project[0] or self._project[1]
         self.placeholder = "" if self._project[0] else named(self._project[1])
         self.proxy = proxy_of(scope)
         self._issue = issue
@@ -255,6 +312,7 @@ class _Scope:
     def _start_renewing(self) -> "asyncio.Task[None]":
         if self._renewing is None:
             self._renewing = asyncio.get_running_loop().create_task(self._renew())
+            self._renewing.add_done_callback(_retrieve)
         return self._renewing
 
     async def _renew(self) -> None:
@@ -283,6 +341,12 @@ class _Scope:
         if isinstance(error, TransportError | BatchError):
             log.info("the credentials could not be renewed yet: %s", error)
             self.look_at = min(_time() + _AGAIN_AFTER, self._ends_at)
+
+
+def _retrieve(ended: "asyncio.Task[None]") -> None:
+    """Take note of an error: all who have waited for it may have been cancelled."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _time() -> float:

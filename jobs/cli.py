@@ -5,20 +5,23 @@ What a command needs beyond parsing is imported inside it: `--help` does not wai
 
 # ruff: noqa: PLC0415
 
+import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
+from json import dumps as to_json
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-import orjson
 import typer
 
 from jobs import options as o
+from jobs.misspelling import Command, Commands
 
 app = typer.Typer(
     name="fpga-batch",
+    cls=Commands,
     help="Associate FPGA images with ECS images in bulk, on Huawei Cloud and Open Telekom Cloud.",
     add_completion=False,
     no_args_is_help=True,
@@ -34,7 +37,8 @@ _RUNS = {
     "resume": "Take up an earlier report: send again every row that did not get through.",
     "undo": "Take back exactly the associations that a report says its run has made.",
 }
-_NOT_TAKEN = {"resume": {"format"}, "undo": {"format", "only"}}
+_NOT_TAKEN = {"resume": {"format", "read_back"}, "undo": {"format", "only"}}
+_NOT_TAKEN_ELSE = {"only", "read_back"}
 _TAKES_REPORT = ("resume", "undo")
 
 
@@ -55,7 +59,7 @@ def _run_command(name: str) -> Callable[..., None]:
             raise typer.Exit(end.exit_code)
 
     changed = {"pairs": o.ReportArgument} if name in _TAKES_REPORT else {}
-    _take_options(command, o.RunOptions, _NOT_TAKEN.get(name, {"only"}), changed)
+    _take_options(command, o.RunOptions, _NOT_TAKEN.get(name, _NOT_TAKEN_ELSE), changed)
     return command
 
 
@@ -84,7 +88,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 for _name, _help in _RUNS.items():
-    app.command(_name, help=_help)(_run_command(_name))
+    app.command(_name, help=_help, cls=Command)(_run_command(_name))
 
 
 def _login(context: typer.Context, **values: Any) -> None:  # noqa: ARG001 - as all commands have it
@@ -94,10 +98,12 @@ def _login(context: typer.Context, **values: Any) -> None:  # noqa: ARG001 - as 
 
 
 _take_options(_login, o.LoginOptions, (), {})
-app.command("login", help="Prove the credentials: whose they are, for which project, and until when.")(_login)
+app.command(
+    "login", help="Prove the credentials: whose they are, for which project, and until when.", cls=Command
+)(_login)
 
 
-@app.command()
+@app.command(cls=Command)
 def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
     """Say offline everything that can be said about the file before sending."""
     from jobs.inspection import inspect
@@ -107,22 +113,22 @@ def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
     raise typer.Exit(exit_code)
 
 
-@app.command()
+@app.command(cls=Command)
 def report(report: o.ReportArgument, json: o.JsonOutput = False) -> None:
     """Sum up the outcome file of a run, or say how far the run is that writes it."""
     from batch.journal import run_state
-    from batch.report import read_summary
+    from jobs.inspection import summed
 
     run = run_state(Path(report))
-    summary = run.summary if run else read_summary(report)
+    summary = run.summary if run else summed(report)
     if json:
         about = {"run": run.as_json()} if run else {}
-        typer.echo(orjson.dumps(about | summary.as_json(), option=orjson.OPT_INDENT_2))
+        typer.echo(to_json(about | summary.as_json(), indent=2, ensure_ascii=False).encode())
     else:
         typer.echo(f"{run.as_text()}\n{summary.as_text()}" if run else summary.as_text())
 
 
-@app.command()
+@app.command(cls=Command)
 def sandbox(
     host: o.Host = "127.0.0.1",
     port: o.Port = 8088,
@@ -156,16 +162,17 @@ def sandbox(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def demo() -> None:
     """Show a whole run: sandbox, sample file, faults, report. No account needed."""
     from jobs.demo import demonstrate
 
-    demonstrate(Path("fpga-batch-demo"))
+    raise typer.Exit(demonstrate(Path("fpga-batch-demo")))
 
 
 @app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
@@ -173,3 +180,26 @@ def _options(
 
         typer.echo(f"fpga-batch {installed('fpga-batch')}, Python {sys.version.split()[0]}")
         raise typer.Exit
+    _read_variables(context)
+
+
+def _read_variables(context: typer.Context) -> None:
+    """Take the options' variables as they are meant, before a command reads them; warn of unknown ones."""
+    import logging
+
+    from jobs import log
+    from jobs.credentials import OWN_VARIABLES
+    from jobs.variables import as_meant, warnings
+
+    commands = context.command.commands.values()  # type: ignore[attr-defined]
+    options = {name for command in commands for each in command.params for name in _variables_of(each)}
+    os.environ.update(as_meant(os.environ, options))
+    log.hold()
+    for warning in warnings(os.environ, options | OWN_VARIABLES):
+        logging.getLogger(__name__).warning("%s", warning)
+    if context.invoked_subcommand not in (*_RUNS, "login"):  # they say themselves what is to be logged
+        log.configure(0, o.LogFormat.TEXT, quiet=False)
+
+
+def _variables_of(option: Any) -> Collection[str]:
+    return [option.envvar] if isinstance(option.envvar, str) else option.envvar or []

@@ -3,10 +3,10 @@
 import logging
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 
 from batch.model import Response
 from batch.summary import duration
+from jobs.dates import http_date
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,5 @@ class ServiceClock:
 
 def date_of(response: Response) -> float | None:
     """Return when a response was made, in seconds since the epoch; None if it does not say."""
-    try:
-        return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
-    except (OverflowError, TypeError, ValueError):
-        return None
+    date = http_date(response.headers.get("Date", ""))
+    return date.timestamp() if date else None

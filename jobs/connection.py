@@ -5,13 +5,14 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from batch.errors import ConfigurationError
-from batch.network import trusted
+from batch.network import secrets_of_proxies, trusted
 from batch.transport import HttpTransport
 from jobs.access import Access
 from jobs.clock import ServiceClock
 from jobs.credentials import Found
 from jobs.endpoints import Site, iam_endpoint, site
 from jobs.issuer import Issuer
+from jobs.masking import Secrets
 from jobs.options import PlaceOptions
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,10 @@ def connection(options: PlaceOptions, found: Found, where: Site, connections: in
         ConfigurationError: the authorities to trust cannot be read.
 
     """
-    tls = trusted(options.ca_file) if options.ca_file else None
+    try:
+        tls = trusted(options.ca_file) if options.ca_file else None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error} (named by --ca-file or OS_CACERT)") from None
 
     def connect(timeout: float | None) -> HttpTransport:
         return HttpTransport(
@@ -83,5 +87,7 @@ def connection(options: PlaceOptions, found: Found, where: Site, connections: in
         )
 
     clock = ServiceClock()
-    issuer = Issuer(found, iam_endpoint(where), clock, connect, options.ca_file)
-    return Connection(issuer, clock, Access(issuer, clock, connect))
+    secrets = Secrets()
+    secrets.learn(*(found.credential.secrets if found.credential else ()), *secrets_of_proxies())
+    issuer = Issuer(found, iam_endpoint(where), clock, connect, secrets, options.ca_file)
+    return Connection(issuer, clock, Access(issuer, clock, connect, secrets, where.address()))

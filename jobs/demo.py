@@ -3,19 +3,19 @@
 import asyncio
 import csv
 import queue
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batch.errors import OutputError
+from batch.errors import ConfigurationError, OutputError
 from jobs.association import IMAGE_LIMIT
 from jobs.credentials import Found, Token
 from jobs.ending import tell
 from jobs.options import RunOptions
 from jobs.sandbox import Accounts, Catalogue, Faults, FpgaImage, Sandbox, serve
 from jobs.session import execute
+from jobs.streams import say
 
 _PROJECT = "0123456789abcdef0123456789abcdef"
 _SEED = 4
@@ -28,11 +28,12 @@ _SHARED, _FULL = 900, 901
 _UNOWNED, _UNKNOWN = 800, 801
 
 
-def demonstrate(folder: Path) -> None:
-    """Write a sample file, run it against a sandbox, and say what came of it.
+def demonstrate(folder: Path) -> int:
+    """Write a sample file, run it against a sandbox, and say what came of it; return the exit code.
 
     Raises:
         OutputError: the folder cannot be written.
+        ConfigurationError: the sandbox cannot listen.
 
     """
     pairs = folder / "pairs.csv"
@@ -45,27 +46,28 @@ def demonstrate(folder: Path) -> None:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
     with _sandbox() as url:
-        sys.stderr.write(
+        say(
             f"a sandbox is at {url}; what runs now is\n"
-            f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}\n\n"
+            f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}\n"
         )
         options = RunOptions(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
         end = execute("associate", options, Found("the demo", Token("demo")))
     assert end is not None
     assert end.report is not None
-    sys.stderr.write("from the report:\n")
+    say("from the report:")
     with end.report.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["reason"]:
-                sys.stderr.write("  {row:>2} {outcome}, {reason}: {error_message}\n".format(**row))
-    sys.stderr.write(f"\nsample: {pairs}\n")
+                say("  {row:>2} {outcome}, {reason}: {error_message}".format(**row))
+    say(f"\nsample: {pairs}")
     tell(end, quiet=False, command=())
+    return end.stopped.exit_code if end.stopped else 0
 
 
 @contextmanager
 def _sandbox() -> Iterator[str]:
     """Run a sandbox in a thread of its own, as the run has an event loop of its own."""
-    ready: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+    ready: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event] | Exception] = queue.Queue()
 
     async def serving() -> None:
         stopped = asyncio.Event()
@@ -73,9 +75,19 @@ def _sandbox() -> Iterator[str]:
             ready.put((url, asyncio.get_running_loop(), stopped))
             await stopped.wait()
 
-    thread = threading.Thread(target=asyncio.run, args=(serving(),))
+    def run() -> None:
+        try:
+            asyncio.run(serving())
+        except Exception as error:  # noqa: BLE001 - it is raised where the sandbox is waited for
+            ready.put(error)
+
+    # A signal before it is ready leaves it behind, so the process must not wait for it.
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    url, loop, stopped = ready.get()
+    started = ready.get()
+    if isinstance(started, Exception):
+        raise ConfigurationError(f"the sandbox cannot be started: {started}")
+    url, loop, stopped = started
     try:
         yield url
     finally:

@@ -7,10 +7,11 @@ clients that are made for the service. Codes and messages are documented not to 
 
 import re
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from batch.model import Kind, Response, Verdict, Window
 from batch.text import printable
+from jobs.dates import http_date
 from jobs.error_body import ServiceError, parse_error
 
 _ID_HEADERS = ("X-Request-Id", "X-IAM-Trace-Id", "X-Openstack-Request-Id")
@@ -73,6 +74,7 @@ _SYSTEM = frozenset(
     }
 )
 _SYSTEM_TEXTS = ("system exception occurred", "failed to query the image")
+_is_code = re.compile(r"[A-Za-z]+\.[0-9]{3,5}").fullmatch
 _RETRY_ONCE = "Ecs.0000"  # "Request error. Try again later", though the remedy is to check the body
 _UNSURE_STATUSES = frozenset({408, 500, 502, 503, 504})
 
@@ -103,27 +105,43 @@ def classify(response: Response) -> Verdict:
     return replace(verdict, maybe_applied=True, maybe_later=status == 202)
 
 
-def _meaning(response: Response) -> Verdict:  # noqa: C901 - one table, read from top to bottom
+def unreadable(response: Response, problem: str) -> Verdict:
+    """Return what an answer means of which the body cannot be read: whatever it says, it may be done."""
+    error = parse_error(response.body)
+    message = (error and error.message) or problem
+    is_page = not response.unreadable and (error is None or not error.is_json)
+    return Verdict(Kind.TRANSIENT, "unreadable_answer", maybe_applied=True, message=message, foreign=is_page)
+
+
+def _meaning(response: Response) -> Verdict:  # noqa: C901, PLR0912 - one table, read top down
     """Say what a response means. From top to bottom; the first rule that fits decides."""
     status = response.status
     error = parse_error(response.body) if response.body else ServiceError(is_json=False)
     success = 200 <= status < 300
+    is_page = error is not None and not error.is_json
+    told = error.message if error else ""
     if error is None or (success and not error.is_json):
         error = ServiceError()
     code, text = _without_gateway(error.code), error.message.lower()
     if code in _THROTTLED or status == 429 or _has(text, _THROTTLED_TEXTS):
         limit = _window(error.message)
         return _verdict(Kind.THROTTLED, "throttled", error, pause=_pause(response, limit), limit=limit)
+    unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
+    if response.unreadable and not unsure and status not in (401, 403):
+        return unreadable(response, response.unreadable)
     if success and status != 202 and not error.code:
         # Only 204 is known for a write; whether another success means the same is read back.
-        return _DONE
-    unsure = status in _UNSURE_STATUSES or (status > 500 and status != 501)
-    if (code in _NO_SERVICE and not unsure) or (status == 404 and not error.is_json):
+        is_foreign = is_page and bool(response.body)
+        return Verdict(Kind.DONE, message=told if is_foreign else "", foreign=is_foreign)
+    if code in _NO_SERVICE and not unsure:
         return _verdict(Kind.NO_SERVICE, "no_such_api", error)
+    if status == 404 and is_page:
+        return _foreign(response, error)
     if code in _UNAUTHENTICATED or status == 401:
         return _verdict(Kind.UNAUTHENTICATED, "denied", error)
     if code in _DENIED or status == 403:
-        return _verdict(Kind.DENIED, "denied", error)
+        is_own = code in _DENIED or _is_code(error.code)
+        return replace(_verdict(Kind.DENIED, "denied", error), foreign=not is_own)
     if not unsure and (reason := _reason(error.code, text)):
         return _verdict(Kind.REFUSED, reason, error)
     if unsure or code in _SYSTEM or _has(text, _SYSTEM_TEXTS):
@@ -133,7 +151,26 @@ def _meaning(response: Response) -> Verdict:  # noqa: C901 - one table, read fro
         return _verdict(Kind.TRANSIENT, "server_error", error, maybe_applied=True, max_attempts=2)
     if status == 202 and code not in _REFUSED:
         return _verdict(Kind.TRANSIENT, ACCEPTED, error)
-    return _verdict(Kind.REFUSED, "rejected", error)
+    if status < 500 and (is_page or 300 <= status < 400):
+        return _foreign(response, error)
+    if not error.is_whole:
+        return unreadable(response, "the answer was cut off")
+    return replace(_verdict(Kind.REFUSED, "rejected", error), foreign=not error.code)
+
+
+def _foreign(response: Response, error: ServiceError) -> Verdict:
+    """Return what a redirect or a page of somebody's means: most likely it comes from another place."""
+    status = response.status
+    is_elsewhere = status == 404 or 300 <= status < 400
+    verdict = _verdict(
+        Kind.NO_SERVICE,
+        "no_such_api" if is_elsewhere else "rejected",
+        error,
+        max_attempts=None if is_elsewhere else 2,
+    )
+    host = urlsplit(response.headers.get("Location", "")).netloc
+    shown = f"a redirect to {printable(host, 80)}" if host else error.message or "a page without a text"
+    return replace(verdict, message=shown, foreign=True)
 
 
 def _verdict(
@@ -173,17 +210,19 @@ def _pause(response: Response, limit: Window | None) -> float | None:
 def _window(text: str) -> Window | None:
     """Read a limit in the gateway's words: `limit:5,time:1 minute`."""
     match = _WINDOW.search(text)
-    if match is None or not int(match[2]):
+    if match is None or not int(match[1]) or not int(match[2]):
         return None
     return Window(int(match[1]), float(match[2]) * _WINDOW_SECONDS[match[3].lower()])
 
 
 def shown_limit(response: Response) -> Window | None:
     """Return the narrowest limit that the gateway's headers show: `remain:9,limit:10,time:1 second`."""
-    shown = [_window(value) for name in _WINDOW_HEADERS if (value := response.headers.get(name))]
-    return min(
-        (each for each in shown if each and each.permits), key=lambda each: each.per_second, default=None
-    )
+    headers = response.headers
+    # Hardly any answer has them, and looking costs least where it asks for nothing but that.
+    shown = [_window(headers[name]) for name in _WINDOW_HEADERS if name in headers]
+    if not shown:
+        return None
+    return min((each for each in shown if each), key=lambda each: each.per_second, default=None)
 
 
 def _retry_after(response: Response) -> float | None:
@@ -191,8 +230,5 @@ def _retry_after(response: Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
-    try:
-        until = parsedate_to_datetime(value)
-        return (until - parsedate_to_datetime(response.headers.get("Date", ""))).total_seconds()
-    except (OverflowError, TypeError, ValueError):
-        return None
+    until, now = http_date(value), http_date(response.headers.get("Date", ""))
+    return (until - now).total_seconds() if until and now else None

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch.model import Status
-from batch.run import RunEnd
+from batch.settings import RunEnd
 from jobs import log
-from jobs.watch import say
+from jobs.streams import say
 
 _CARRIED = (
     "endpoint",
@@ -41,6 +41,8 @@ def tell(end: RunEnd, *, quiet: bool, command: Sequence[str]) -> None:
     log.release()
     if end.stopped:
         say(f"fpga-batch: {end.stopped}")
+    if end.problem:
+        say(f"fpga-batch: {end.problem}")
     say(end.summary.as_text())
     if end.report:
         say(f"report: {end.report}")

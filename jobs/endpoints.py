@@ -24,6 +24,9 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _URL = re.compile(r"(?i:(https?)://)([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROJECT_NAME = re.compile(r"[^{}/?#\s]([^{}/?#\r\n]{0,62}[^{}/?#\s])?")
+_ZONE = re.compile(r"([a-z]+(?:-[a-z]+)+-[0-9]+)[a-z]|(eu-(?:de|nl))-0[0-9]")
+_VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)?(?:/|$)", re.IGNORECASE)
+_IAM_CALL = re.compile(r"/v3(?:/auth/tokens|/projects)?/*$", re.IGNORECASE)
 _HOST = re.compile(r"(ecs|iam|iam-pub)\.([a-z0-9-]+)\.((?:[a-z0-9-]+\.)+[a-z]+)")
 
 
@@ -101,6 +104,11 @@ def site(
         raise ConfigurationError(
             "where is the service? set --region (as cn-north-1) or --endpoint (as https://ecs.example.com)"
         )
+    region = region.lower() if region else region
+    if region and (zone := _ZONE.fullmatch(region)):
+        raise ConfigurationError(
+            f"--region {region}: this is an availability zone, its region is {zone[1] or zone[2]}"
+        )
     if region and not is_region(region):
         raise ConfigurationError(f"--region {quoted(region)}: a region is written as cn-north-1 or eu-de")
     project_name = project_name or region
@@ -116,7 +124,34 @@ def site(
             f"--cloud-domain {quoted(domain)}: a domain is written as {OPEN_TELEKOM_CLOUD}"
         )
     project = project_id.lower() if project_id else named(project_name or "")
-    return Site(project, checked_endpoint(endpoint) if endpoint else None, region, domain)
+    return Site(project, _ecs_endpoint(endpoint) if endpoint else None, region, domain)
+
+
+def _ecs_endpoint(url: str) -> str:
+    """Return the base URL of the ECS API, to which the program adds version and project."""
+    base = checked_endpoint(url)
+    if version := _VERSION.search(urlsplit(base).path):
+        raise ConfigurationError(
+            f"--endpoint {quoted(base)}: leave out {version[0].rstrip('/')} and what follows it: the program "
+            "adds /v1 and the project"
+        )
+    return base
+
+
+def iam_base(url: str, setting: str) -> str:
+    """Return the base URL of an identity service, which is named with its version or without; or nothing.
+
+    Raises:
+        ConfigurationError: it is no URL, or that of an older version.
+
+    """
+    base = checked_endpoint(_IAM_CALL.sub("", url.strip()), setting) if url.strip() else ""
+    if version := _VERSION.search(urlsplit(base).path):
+        raise ConfigurationError(
+            f"{setting} {quoted(base)}: write /v3 in place of {version[0].rstrip('/')}, the identity API is "
+            "spoken in version 3"
+        )
+    return base
 
 
 def checked_endpoint(url: str, setting: str = "--endpoint") -> str:
@@ -150,8 +185,8 @@ def checked_endpoint(url: str, setting: str = "--endpoint") -> str:
 
 
 def is_region(text: str) -> bool:
-    """Whether this is one label of a host name, as regions are."""
-    return _LABEL.fullmatch(text) is not None
+    """Whether this is one label of a host name, as regions are, and not the name of an availability zone."""
+    return _LABEL.fullmatch(text) is not None and not _ZONE.fullmatch(text)
 
 
 def is_project_id(text: str) -> bool:

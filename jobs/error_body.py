@@ -30,6 +30,7 @@ class ServiceError:
         message: text for a person, printable.
         request_id: where the body names one.
         is_json: whether the body was JSON at all, not a proxy's page.
+        is_whole: whether it was read to its end; one that was cut off may have said more.
 
     """
 
@@ -37,6 +38,7 @@ class ServiceError:
     message: str = ""
     request_id: str = ""
     is_json: bool = True
+    is_whole: bool = True
 
 
 # The names under which the services put code, message and request id.
@@ -53,14 +55,17 @@ def parse_error(body: bytes) -> ServiceError | None:
     and the text or HTML page of a proxy.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
+    is_whole = True
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         if not body.lstrip().startswith(b"{"):
             return ServiceError(message=_page_text(body), is_json=False)
-        document = _read_leniently(body.decode("utf-8", "replace"))
+        text = body.decode("utf-8", "replace")
+        document = _read_leniently(text)
         if document is None:
-            return ServiceError(message=_page_text(body))
+            is_whole = False
+            document = _members(text)
     if isinstance(document, str):
         return ServiceError(message=printable(document))
     found = _find(document, _CODE_KEYS, _DEEPEST) or _find(document, _MESSAGE_KEYS, _DEEPEST)
@@ -72,7 +77,7 @@ def parse_error(body: bytes) -> ServiceError | None:
     if _CODE.fullmatch(message) and not _CODE.fullmatch(code):
         code, message = message, code
     request_id = _first(found, ("request_id",)) or _first(document, ("request_id",))
-    return ServiceError(printable(code, 80), printable(message), printable(request_id, 80))
+    return ServiceError(printable(code, 80), printable(message), printable(request_id, 80), is_whole=is_whole)
 
 
 # Every repetition is bounded, so that a hostile body costs no more than so many steps a character.
@@ -83,16 +88,20 @@ _MESSAGE_MEMBER = re.compile(
 
 
 def _read_leniently(text: str) -> dict[str, Any] | None:
-    """Return the object in a text that is not quite JSON, or what is found of its code and message."""
+    """Return the object in a text that is not quite JSON; None where it has no end, or is none."""
     try:
         document = json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict):
-        return document
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _members(text: str) -> dict[str, Any]:
+    """Return what is found of the code and the message of an object that was cut off; else its text."""
     code, message = _CODE_MEMBER.search(text), _MESSAGE_MEMBER.search(text)
-    found = {"code": code and code[1], "message": message and message[1]}
-    return found if code or message else None
+    if code or message:
+        return {"code": code and code[1], "message": message and message[1]}
+    return {"message": _page_text(text.encode()) or "{"}
 
 
 def _page_text(body: bytes) -> str:

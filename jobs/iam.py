@@ -6,7 +6,7 @@ without its domain, which Keystone refuses, so the domain is always sent.
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -18,9 +18,16 @@ from batch.text import printable, quoted
 from batch.transport import TransportError
 from jobs.clock import date_of
 from jobs.credentials import Grant, Password, Token
+from jobs.dates import iso_date
 from jobs.endpoints import is_project_id
 from jobs.error_body import ServiceError, parse_error
 from jobs.signing import Keys
+
+ANSWER_LIMIT = 1024 * 1024
+"""Bytes of an answer that are read: an account may have hundreds of projects, and a token a catalogue."""
+
+_MOST_PAGES = 100
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Call:
         headers: beside the usual ones; they may hold a token.
         body: JSON, or None. It may hold a password.
         keys: to sign it with, or None.
+        secrets: what else in it nobody may see.
 
     """
 
@@ -41,6 +49,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     keys: Keys | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 Exchange = Generator[Call, Response, Grant]
@@ -89,18 +98,16 @@ def about(token: Token, iam: str) -> Exchange:
 
 def project_named(keys: Keys, iam: str, name: str) -> Exchange:
     """Look up the id of the project of a name: on these clouds each region's own has the region's."""
-    response = yield Call("GET", f"{iam}/v3/projects?name={quote(name, safe='')}", keys=keys)
-    found = [each for each in _projects(iam, response) if each.get("name") == name and _is_id(each.get("id"))]
+    listed = yield from _projects(keys, iam, f"?name={quote(name, safe='')}")
+    found = [each for each in listed if each.get("name") == name and _is_id(each.get("id"))]
     if len(found) == 1:
         return Grant(keys, found[0]["id"], who=holder(keys), project_name=name)
     if not found:
-        everything = yield Call("GET", f"{iam}/v3/projects", keys=keys)
-        found = _projects(iam, everything)
+        found = yield from _projects(keys, iam, "")
         problem = f"no project is named {quoted(name)}; there are: "
     else:
         problem = f"{len(found)} projects are named {quoted(name)}: "
-    listed = ", ".join(f"{_shown(each.get('id'))} ({_shown(each.get('name'))})" for each in found)
-    raise ConfigurationError(f"{problem}{listed or 'none'}. Set --project-id")
+    raise ConfigurationError(f"{problem}{_listed(found, name)}. Set --project-id")
 
 
 def holder(keys: Keys) -> str:
@@ -123,44 +130,81 @@ def seconds_until(end: str, now: float) -> float | None:
         now: seconds since the epoch, by the service's own clock.
 
     """
-    try:
-        return _time(end).timestamp() - now
-    except ValueError:
-        return None
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    date = iso_date(end)
+    return date.timestamp() - now if date else None
 
 
 def _granted(iam: str, response: Response, secret: str) -> Grant:
-    """Read the answer that describes a token."""
+    """Read the answer that describes a token. Only its project must be there beside the token itself."""
     try:
         token = orjson.loads(response.body)["token"]
-        user, project = token["user"], token.get("project")
-        issued, expires = _time(token["issued_at"]).timestamp(), str(token["expires_at"])
-        who = f"user {_shown(user['name'])} of {_shown(user['domain']['name'])}"
+        project = token.get("project")
     except (ValueError, LookupError, TypeError, AttributeError):
         raise _unreadable(iam, response) from None
     if not secret or (isinstance(project, dict) and not _is_id(project.get("id"))):
         raise _unreadable(iam, response)
     if not isinstance(project, dict):
         raise ConfigurationError(f"the token from {iam} is for no project: set --project-id")
+    expires = _text(token, "expires_at")
     # Counted by the service's own clock: this machine's may be wrong.
-    lifetime = seconds_until(expires, date_of(response) or issued)
+    now = date_of(response)
+    if now is None and (issued := iso_date(_text(token, "issued_at"))):
+        now = issued.timestamp()
     return Grant(
-        Token(secret), project["id"], lifetime, who, _shown(project.get("name", "")), _shown(expires)
+        Token(secret),
+        project["id"],
+        None if now is None else seconds_until(expires, now),
+        _holder_of(token),
+        _shown(_text(project, "name")),
+        _shown(expires),
     )
 
 
-def _projects(iam: str, response: Response) -> list[dict[str, Any]]:
-    if response.status != 200:
-        raise _refusal(iam, response, "projects cannot be listed: set --project-id, or check the keys")
-    try:
-        return [each for each in orjson.loads(response.body)["projects"] if isinstance(each, dict)]
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        raise _unreadable(iam, response) from None
+def _holder_of(token: Mapping[str, Any]) -> str:
+    """Return whom a token belongs to, for people; empty where it does not say."""
+    user = token.get("user")
+    name, domain = _text(user, "name") or _text(user, "id"), _text(user, "domain", "name")
+    if not name:
+        return ""
+    return f"user {_shown(name)} of {_shown(domain)}" if domain else f"user {_shown(name)}"
+
+
+def _text(value: Any, *path: str) -> str:
+    """Return the text at a place inside JSON objects, or an empty one."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _projects(keys: Keys, iam: str, query: str) -> Generator[Call, Response, list[dict[str, Any]]]:
+    """Read a list of projects, page by page."""
+    found: list[dict[str, Any]] = []
+    for _ in range(_MOST_PAGES):
+        response = yield Call("GET", f"{iam}/v3/projects{query}", keys=keys)
+        if response.status != 200:
+            raise _refusal(iam, response, "projects cannot be listed: set --project-id, or check the keys")
+        try:
+            content = orjson.loads(response.body)
+            page = [each for each in content["projects"] if isinstance(each, dict)]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            raise _unreadable(iam, response) from None
+        found += page
+        following = urlsplit(_text(content, "links", "next")).query  # the place is ours, whatever a link says
+        if not page or not following or f"?{following}" == query:
+            break
+        query = f"?{following}"
+    return found
+
+
+def _listed(projects: list[dict[str, Any]], wanted: str) -> str:
+    """Return projects for a message, those with a name like the wanted one first, and not too many."""
+    names = [_text(each, "name") for each in projects]
+    like = set(get_close_matches(wanted, names, n=_MOST_LISTED, cutoff=0.5))
+    ordered = sorted(projects, key=lambda each: _text(each, "name") not in like)
+    shown = [f"{_shown(each.get('id'))} ({_shown(each.get('name'))})" for each in ordered[:_MOST_LISTED]]
+    if (more := len(projects) - _MOST_LISTED) > 0:
+        shown.append(f"and {more:,} more")
+    return ", ".join(shown) or "none"
 
 
 def _domain(id: str, name: str) -> dict[str, str]:  # noqa: A002

@@ -1,15 +1,16 @@
-"""What can be said about a file of pairs before anything is sent, offline."""
+"""What can be said offline about a file of pairs before anything is sent, and about a report."""
 
+import shlex
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 
 from batch.preflight import SEND, Preflight, preflight
 from batch.rate import Rate
-from batch.report import REPORT_COLUMNS
+from batch.report import REPORT_COLUMNS, read_summary
 from batch.source import Format, Input, Source, open_source
-from batch.summary import counted, duration
-from jobs.association import IMAGE_LIMIT, Associate
+from batch.summary import Summary, counted, duration
+from jobs.association import IMAGE_LIMIT, JOBS, Associate
 from jobs.endpoints import Site
 
 # Nothing is sent, so it does not matter where to; rows with a project or region of their own still differ.
@@ -30,6 +31,8 @@ def inspect(pairs: str, form: Format | None) -> tuple[str, int]:
     with open_source(pairs, format=form, columns=job.columns, reserved=REPORT_COLUMNS) as source:
         checked = preflight(source, job)
         lines = [described(source, checked), *_crowded(source, job, checked)]
+        if source.dropped:
+            lines.append(hint_of_resume(pairs))
     if checked.sendable:
         seconds = checked.sendable / _USUAL_RATE.per_second
         lines.append(f"{counted(checked.sendable, 'request')} or more: {duration(seconds)} at {_USUAL_RATE}")
@@ -48,6 +51,24 @@ def described(source: Input, checked: Preflight) -> str:
     if (more := checked.invalid + checked.duplicate - len(checked.findings)) > 0:
         lines.append(f"  and {more:,} more")
     return "\n".join(lines)
+
+
+def summed(report: str) -> Summary:
+    """Sum up the outcome file of a run.
+
+    Raises:
+        InputMissingError: there is no such file.
+        InputUnusableError: it is no outcome file.
+
+    """
+    job = Associate(_NOWHERE)
+    return read_summary(report, job.columns, jobs=JOBS, is_sound=job.is_sound)
+
+
+def hint_of_resume(report: str) -> str:
+    """Return what there is to say of an input that is the report of an earlier run, by its path."""
+    command = "fpga-batch resume" if report == "-" else shlex.join(["fpga-batch", "resume", report])
+    return f"this is a report of an earlier run; `{command}` takes it up"
 
 
 def _crowded(source: Source, job: Associate, checked: Preflight) -> list[str]:

@@ -2,18 +2,20 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from batch.errors import ConfigurationError
+from batch.errors import BatchError, ConfigurationError
 from batch.model import Response
 from batch.network import proxy_of
 from batch.transport import CONTENT_TYPE, HttpTransport, TransportError
 from jobs import iam, metadata
 from jobs.clock import ServiceClock
-from jobs.credentials import Agency, Cloud, Credential, Found, Grant, Password, Token
+from jobs.credentials import NO_CREDENTIALS, Agency, Cloud, Credential, Found, Grant, Password, Token
+from jobs.masking import Secrets
 from jobs.signing import Keys, signed
 
 Connect = Callable[[float | None], HttpTransport]
@@ -28,6 +30,7 @@ class Issuer:
         identity: base URL of the identity service, or empty if it is not known.
         clock: by which calls are signed.
         connect: makes pools of connections.
+        secrets: learns every secret that comes to be held.
         authorities: whom to trust where the connections are not made by `connect`.
 
     """
@@ -38,17 +41,19 @@ class Issuer:
         identity: str,
         clock: ServiceClock,
         connect: Connect,
+        secrets: Secrets,
         authorities: Path | None = None,
     ) -> None:
         self._found = found
         self._identity = found.iam or identity
         self._clock = clock
         self._connect = connect
+        self._secrets = secrets
         self._authorities = authorities
 
     @property
-    def credential(self) -> Credential:
-        """The credentials that grants are made of."""
+    def credential(self) -> Credential | None:
+        """The credentials that grants are made of, or None where there are none."""
         return self._found.credential
 
     @property
@@ -65,12 +70,43 @@ class Issuer:
             ConfigurationError: something is missing or wrong.
 
         """
+        return await self._masked(self._made(project_id, project_name, http))
+
+    async def about(self, http: HttpTransport) -> Grant | None:
+        """Return what the identity service says of a token that was given, or None if it cannot be asked."""
+        if not isinstance(self.credential, Token) or not self._identity:
+            return None
+        return await self._masked(self._ask(iam.about(self.credential, self._identity), http))
+
+    async def _masked(self, making: Awaitable[Grant]) -> Grant:
+        """Return a grant with every secret masked in what is shown of it, or in the error that it ends in."""
+        try:
+            grant = await making
+        except (BatchError, TransportError) as error:
+            self._secrets.error(error)
+            raise
+        self._secrets.learn(*grant.credential.secrets)
+        return replace(
+            grant,
+            who=self._secrets.masked(grant.who),
+            project_name=self._secrets.masked(grant.project_name),
+            expires_at=self._secrets.masked(grant.expires_at),
+        )
+
+    async def _made(self, project_id: str, project_name: str, http: HttpTransport) -> Grant:
         match self.credential:
+            case None:
+                raise ConfigurationError(
+                    f"{NO_CREDENTIALS} (no metadata service is asked: this machine's firmware does not say "
+                    "that it is an ECS, and FPGA_BATCH_METADATA_ENDPOINT names none)"
+                )
             case Cloud() as cloud:
                 from jobs.credentials import clouds  # noqa: PLC0415 - openstacksdk takes a second to import
 
                 return await _beside(
-                    lambda: clouds.token_for(cloud, project_id, project_name, self._authorities)
+                    lambda: clouds.token_for(
+                        cloud, project_id, project_name, self._authorities, self._secrets.learn
+                    )
                 )
             case Password() as password:
                 call = iam.token_for(password, self._iam("a user"), project_id, project_name)
@@ -93,12 +129,6 @@ class Issuer:
                 f"{project_name}: set --project-id, or use keys or a user"
             )
         return replace(grant, lifetime=None)  # nobody can renew it, so that its end is not waited for
-
-    async def about(self, http: HttpTransport) -> Grant | None:
-        """Return what the identity service says of a token that was given, or None if it cannot be asked."""
-        if not isinstance(self.credential, Token) or not self._identity:
-            return None
-        return await self._ask(iam.about(self.credential, self._identity), http)
 
     async def _of_keys(self, held: Grant, project_id: str, project_name: str, http: HttpTransport) -> Grant:
         assert isinstance(held.credential, Keys)
@@ -130,14 +160,24 @@ class Issuer:
                 call = exchange.throw(end) if isinstance(end, TransportError) else exchange.send(end)
             except StopIteration as stop:
                 grant: Grant = stop.value
+                self._secrets.learn(*grant.credential.secrets)
                 return grant
 
     async def _send(self, call: iam.Call, http: HttpTransport, proxy: str | None) -> Response:
         headers = call.headers
+        self._secrets.learn(*call.secrets)
         if call.keys:
             kind = {"Content-Type": CONTENT_TYPE}
             headers = signed(call.method, call.url, kind, call.body, call.keys, self._clock.now())
-        return await http.send(call.method, call.url, headers, call.body, proxy=proxy)
+        # A refusal is masked before it is read; a success may hold new secrets, so what is shown of it is.
+        response = await http.send(
+            call.method, call.url, headers, call.body, proxy=proxy, limit=iam.ANSWER_LIMIT
+        )
+        if response.unreadable:
+            raise TransportError(
+                "connection", f"{urlsplit(call.url).netloc}: {response.unreadable}", sent=True
+            )
+        return response if response.status < 300 else self._secrets.response(response)
 
 
 async def _beside(work: Callable[[], Grant]) -> Grant:

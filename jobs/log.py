@@ -20,8 +20,9 @@ def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
 
     Where nobody looks on, warnings are kept until `release`: a run that goes well says nothing.
     """
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form is LogFormat.JSON else _TextFormatter())
+    logging.raiseExceptions = False  # a log that fails must neither end a run nor print a traceback
+    handler = _handler(form)
+    earlier = [each for each in logging.getLogger("jobs").handlers if isinstance(each, _Keeper)]
     if not verbosity and (quiet or not sys.stderr.isatty()):
         handler = _Keeper(handler)
     own = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
@@ -30,6 +31,20 @@ def configure(verbosity: int, form: LogFormat, *, quiet: bool) -> None:
         logger.handlers[:] = [handler]
         logger.setLevel(level)
         logger.propagate = False
+    for keeper in earlier:
+        keeper.hand_over(handler)
+
+
+def hold() -> None:
+    """Keep what is logged until `configure` says where it goes, or `release` that it is wanted."""
+    logging.getLogger("jobs").handlers[:] = [_Keeper(_handler(LogFormat.TEXT))]
+    logging.getLogger("jobs").propagate = False
+
+
+def _handler(form: LogFormat) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if form is LogFormat.JSON else _TextFormatter())
+    return handler
 
 
 def release() -> None:
@@ -51,8 +66,11 @@ class _Keeper(logging.Handler):
         self._kept.append(record)
 
     def tell(self) -> None:
+        self.hand_over(self._target)
+
+    def hand_over(self, target: logging.Handler) -> None:
         while self._kept:
-            self._target.handle(self._kept.popleft())
+            target.handle(self._kept.popleft())
 
 
 class _TextFormatter(logging.Formatter):
@@ -68,7 +86,12 @@ class _JsonFormatter(logging.Formatter):
         entry = {"time": _time(record), "level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry).decode()
+        return orjson.dumps({key: _encodable(text) for key, text in entry.items()}).decode()
+
+
+def _encodable(text: str) -> str:
+    """Return text that is valid UTF-8: the name of a file need not be."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _time(record: logging.LogRecord) -> str:

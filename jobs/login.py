@@ -13,6 +13,7 @@ from jobs.connection import Connection, connection, place
 from jobs.credentials import Found, find
 from jobs.endpoints import Site
 from jobs.options import LoginOptions
+from jobs.stopping import interruptible
 
 _WIDTH = 14
 _TOLERATED = 1.5
@@ -33,7 +34,7 @@ def log_in(options: LoginOptions) -> str:
     where = place(options, found)
     made = connection(options, found, where, 1)
     try:
-        return asyncio.run(_proved(made, found, where))
+        return asyncio.run(interruptible(_proved(made, found, where)))
     except TransportError as error:
         raise ServiceUnavailableError(str(error)) from None
 
@@ -49,7 +50,8 @@ async def _proved(made: Connection, found: Found, where: Site) -> str:
             response = await access.send(request)
             verdict = ecs.classify(response)
         grant = await access.grant(scope)
-        if verdict.kind is Kind.DONE:
+        is_done = verdict.kind is Kind.DONE and not verdict.foreign
+        if is_done:
             with suppress(BatchError, TransportError):  # the service has spoken: nobody else is needed
                 grant = await made.issuer.about(access.http) or grant
     told = " ".join(filter(None, (str(response.status), verdict.code, verdict.message)))
@@ -62,7 +64,7 @@ async def _proved(made: Connection, found: Found, where: Site) -> str:
         "valid until": grant.expires_at or "no end is known",
         "clock": _clock(made, response),
     }
-    if verdict.kind is Kind.DONE:
+    if is_done:
         lines["associations"] = "may be listed"
         return _as_text(lines)
     if verdict.kind in (Kind.UNAUTHENTICATED, Kind.DENIED):

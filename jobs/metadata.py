@@ -10,17 +10,13 @@ from batch.text import printable
 from batch.transport import TransportError
 from jobs import iam
 from jobs.clock import date_of
-from jobs.credentials import Grant
+from jobs.credentials import NO_CREDENTIALS, Grant
 from jobs.signing import Keys
 
 TIMEOUT = 3.0
 """Seconds for an answer: on a machine that is no ECS there may be none."""
 
 _WITHOUT_SESSIONS = (404, 405, 503)
-_NO_CREDENTIALS = (
-    "no credentials: set HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or OS_TOKEN, or OS_AUTH_URL, OS_USERNAME "
-    "and OS_PASSWORD"
-)
 
 
 def temporary_keys(base: str) -> iam.Exchange:
@@ -30,18 +26,19 @@ def temporary_keys(base: str) -> iam.Exchange:
         base: URL of the metadata service.
 
     """
-    headers = {}
+    token, headers = "", {}
     try:
         session = yield iam.Call(
             "PUT", f"{base}/meta-data/latest/api/token", {"X-Metadata-Token-Ttl-Seconds": "21600"}
         )
         if session.status == 200:
-            headers["X-Metadata-Token"] = printable(session.body.decode("ascii", "replace").strip())
+            token = printable(session.body.decode("ascii", "replace").strip())
+            headers["X-Metadata-Token"] = token
         elif session.status not in _WITHOUT_SESSIONS:
-            raise ConfigurationError(f"{_NO_CREDENTIALS} (the metadata service answered {session.status})")
-        response = yield iam.Call("GET", f"{base}/openstack/latest/securitykey", headers)
+            raise ConfigurationError(f"{NO_CREDENTIALS} (the metadata service answered {session.status})")
+        response = yield iam.Call("GET", f"{base}/openstack/latest/securitykey", headers, secrets=(token,))
     except TransportError:
-        raise ConfigurationError(f"{_NO_CREDENTIALS} (this machine has no metadata service)") from None
+        raise ConfigurationError(f"{NO_CREDENTIALS} (this machine has no metadata service)") from None
     if response.status >= 500:
         raise TransportError("connection", f"the metadata service answered {response.status}", sent=False)
     try:
@@ -51,7 +48,7 @@ def temporary_keys(base: str) -> iam.Exchange:
             raise TypeError("keys")  # noqa: TRY301 - told below like all that is no answer
         keys, expires = Keys(*parts), str(found["expires_at"])
     except (orjson.JSONDecodeError, LookupError, TypeError):
-        raise ConfigurationError(f"{_NO_CREDENTIALS} (this ECS has no agency)") from None
+        raise ConfigurationError(f"{NO_CREDENTIALS} (this ECS has no agency)") from None
     now = date_of(response)
     lifetime = None if now is None else iam.seconds_until(expires, now)
-    return Grant(keys, "", lifetime, iam.holder(keys), expires_at=expires)
+    return Grant(keys, "", lifetime, iam.holder(keys), expires_at=printable(expires, 80))

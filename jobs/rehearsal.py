@@ -1,14 +1,16 @@
 """The command `sandbox`: the stand-in service as a process of its own."""
 
 import asyncio
+import os
 import shlex
-import signal
 import ssl
 import sys
 from pathlib import Path
 
 from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
+from jobs.stopping import awaited
+from jobs.streams import say
 
 
 def serve_until_stopped(
@@ -33,7 +35,7 @@ def serve_until_stopped(
         InputMissingError: the catalogue is not there.
         InputUnusableError: the catalogue is not understood.
         ConfigurationError: the address cannot be listened on, or not with TLS.
-        OutputError: the file for the certificate cannot be written.
+        OutputError: the file for the certificate cannot be written, or standard output.
 
     """
     try:
@@ -41,7 +43,7 @@ def serve_until_stopped(
         drawn = Faults.parse(faults, latency=latency, rate_limit=limit, retry_after=retry_after)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if catalogue and not catalogue.exists():
+    if catalogue and not os.path.exists(catalogue):
         raise InputMissingError(f"{catalogue}: no such file")
     try:
         declared = Catalogue.load(catalogue) if catalogue else Catalogue()
@@ -64,6 +66,8 @@ def serve_until_stopped(
         asyncio.run(_serve(service, host, port, context, variables))
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise ConfigurationError(f"cannot listen on {host}: this is not a valid host name") from None
 
 
 def _secured(host: str, authority: Path) -> ssl.SSLContext:
@@ -94,14 +98,11 @@ def _variables(accounts: Accounts) -> dict[str, str]:
 async def _serve(
     service: Sandbox, host: str, port: int, context: ssl.SSLContext | None, variables: dict[str, str]
 ) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = awaited()
     async with serve(service, host, port, ssl_context=context) as url:
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
         places = {"FPGA_BATCH_ENDPOINT": url, "OS_AUTH_URL": f"{url}/v3"}
         settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in (places | variables).items())
-        sys.stderr.write(f"export {settings}\n")
+        say(f"export {settings}")
         await stopped.wait()

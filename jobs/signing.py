@@ -39,6 +39,11 @@ class Keys:
     secret: str = field(repr=False)
     security_token: str = field(default="", repr=False)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody may see; the id of a key is none."""
+        return (self.secret, self.security_token)
+
 
 def signed(
     method: str, url: str, headers: Mapping[str, str], body: bytes | None, keys: Keys, now: float

@@ -2,16 +2,15 @@
 
 import asyncio
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from types import FrameType
 
 from batch import progress
 from batch.engine import GRACE, Engine
 from batch.errors import InterruptedRunError
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from jobs import signals
+from jobs.stopping import leave_threads_behind
+from jobs.streams import say
 
 
 class _Signals:
@@ -21,30 +20,28 @@ class _Signals:
         self._engine = engine
         self._quiet = quiet
         self._received = 0
+        self._loop = asyncio.get_running_loop()
 
-    def stop(self, number: int) -> None:
-        """Take a signal that comes while the engine runs."""
+    def receive(self, number: int) -> None:
+        """Take a signal, wherever the program is."""
         self._received += 1
-        error = InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
-        if self._received == 1:
-            self._tell(
-                number, f"no new rows; {GRACE:.0f} s for those under way, a second signal aborts at once"
-            )
-            self._engine.stop(error)
-            return
+        error = signals.interruption(number)
+        if self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._abort if self._received > 1 else self._stop, error, number)
+        elif self._received > 1:
+            error.at_once = True
+            raise signals.Interrupt(error)
+        else:  # writing takes a short time: it is not stopped
+            self._tell(number, "the report is being written; a second signal aborts at once")
+
+    def _stop(self, error: InterruptedRunError, number: int) -> None:
+        self._engine.stop(error)  # first of all: what is said may be lost, or take its time
+        self._tell(number, f"no new rows; {GRACE:.0f} s for those under way, a second signal aborts at once")
+
+    def _abort(self, error: InterruptedRunError, _number: int) -> None:
         self._engine.stop(error, grace=0)
         if isinstance(self._engine.stopped, InterruptedRunError):
             self._engine.stopped.at_once = True
-
-    def finish(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal that comes while the report is written: a run is not stopped in that short time."""
-        self._received += 1
-        if self._received == 1:
-            self._tell(number, "the report is being written; a second signal aborts at once")
-            return
-        error = InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
-        error.at_once = True
-        raise error
 
     def _tell(self, number: int, text: str) -> None:
         if not self._quiet:
@@ -53,7 +50,9 @@ class _Signals:
 
 @contextmanager
 def watching(engine: Engine, rows: int, *, quiet: bool, show_progress: bool) -> Iterator[None]:
-    """Listen to signals and show progress while the engine runs. For use inside the event loop.
+    """Take signals and show progress while the engine runs. For use inside the event loop.
+
+    Afterwards signals are still taken for this run, whose report is written then, until others are installed.
 
     Args:
         engine: what runs.
@@ -62,30 +61,19 @@ def watching(engine: Engine, rows: int, *, quiet: bool, show_progress: bool) -> 
         show_progress: whether to draw a bar.
 
     """
+    leave_threads_behind()
     loop = asyncio.get_running_loop()
     began = loop.time()
-    signals = _Signals(engine, quiet=quiet)
 
     def tell() -> None:
         say(f"fpga-batch: {progress.status(engine, rows, loop.time() - began)}")
 
-    # A signal that is ignored, as under nohup, stays ignored.
-    stopping = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    signals.install(_Signals(engine, quiet=quiet).receive)
     before = signal.getsignal(signal.SIGUSR1)
-    for number in stopping:
-        loop.add_signal_handler(number, signals.stop, number)
     loop.add_signal_handler(signal.SIGUSR1, tell)
     try:
         with progress.shown(engine, rows) if show_progress else nullcontext():
             yield
     finally:
-        for number in stopping:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signals.finish)
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, before)
-
-
-def say(text: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{text}\n")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import queue
+import signal
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from jobs.sandbox import Call, Catalogue, Reply, Sandbox, Withheld, issue_certif
 # How long an example takes says more of the machine than of the program.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# A command hangs up only if it was not started like one that is to outlive its terminal, as by nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PATIENCE = 30
 """Seconds after which a command, or something a test waits for, counts as hung."""
@@ -113,9 +117,17 @@ def command(tmp_path: Path) -> Callable[..., Ended]:
 
 
 def at_once(commands: Iterable[Callable[[], Ended]]) -> list[Ended]:
-    """Run several commands side by side; starting them is what takes the time."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [running.result() for running in [pool.submit(each) for each in commands]]
+    """Run several commands side by side.
+
+    Starting them is what takes the time, a third of it for the measuring of coverage, so that is left out.
+    """
+    measuring = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [running.result() for running in [pool.submit(each) for each in commands]]
+    finally:
+        if measuring is not None:
+            os.environ["COVERAGE_PROCESS_CONFIG"] = measuring
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ class _Simulation:
             await asyncio.sleep(latency / 2)
             told = window if self._scenario.shows or (self._scenario.tells and not passes) else None
             if passes:
-                pace.answered(sent_at, told)
+                pace.answered(sent_at, loop.time(), told)
             else:
                 pause = window.seconds if self._scenario.tells else None
                 pace.throttled(sent_at, pause, self._random.random(), told)

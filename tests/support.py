@@ -12,7 +12,7 @@ from batch.errors import BatchError, InterruptedRunError
 from batch.halt import NO_LIMITS, Limits
 from batch.job import Conversation
 from batch.journal.lines import sealed
-from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict
+from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict, Window
 from batch.pace import Pace
 from batch.rate import Auto, Rate
 from batch.retry import RetryPolicy
@@ -131,6 +131,9 @@ class Ready:
     """The part of a transport that sees to credentials: they are always there, and never renewed."""
 
     def is_ready(self, _request: Request) -> bool:
+        return True
+
+    def is_own(self, _request: Request) -> bool:
         return True
 
     async def prepare(self, request: Request) -> None:
@@ -266,10 +269,11 @@ class Switch:
             return Result(Status.SUCCEEDED)
         return Result(Status.FAILED, answer.verdict.reason)
 
-    def shown_limit(self, _response: Response) -> None:
+    def shown_limit(self, response: Response) -> Window | None:
+        del response
         return None
 
-    def classify(self, response: Response) -> Verdict:
+    def classify(self, _request: Request, response: Response) -> Verdict:
         asked = response.headers.get("Retry-After")
         pause = float(asked) if asked else None
         return {
@@ -279,7 +283,9 @@ class Switch:
             401: Verdict(Kind.UNAUTHENTICATED, "denied"),
             403: Verdict(Kind.DENIED, "denied"),
             202: Verdict(Kind.TRANSIENT, "accepted", maybe_applied=True, maybe_later=True),
-            404: Verdict(Kind.NO_SERVICE, "no_such_api", code=response.body.decode()),
+            404: Verdict(
+                Kind.NO_SERVICE, "no_such_api", code=response.body.decode(), foreign=not response.body
+            ),
             429: Verdict(Kind.THROTTLED, "throttled", pause=pause),
             503: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True, pause=pause),
             500: Verdict(Kind.TRANSIENT, "server_error", maybe_applied=True),
@@ -292,6 +298,7 @@ class Run:
     Args:
         ends: how the attempts end, one after the other.
         service: takes the requests instead.
+        job: other than the usual one.
         rows: their number.
         thing: gives a row's cell by its number.
         begin: is told of each row before its first write, beside the run itself.
@@ -305,6 +312,7 @@ class Run:
         self,
         *ends: End,
         service: Wire | None = None,
+        job: Switch | None = None,
         rows: int = 1,
         thing: Callable[[int], str] = str,
         concurrency: int = 1,
@@ -325,7 +333,7 @@ class Run:
         self.rows = (Row(n, n, (cell,), ()) for n, cell in self.things.items())
         self._begin = begin
         self.engine = Engine(
-            Switch(),
+            job or Switch(),
             self.script,
             rate=rate,
             concurrency=concurrency,

@@ -9,12 +9,13 @@ from support import PROJECT, run_virtually
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.model import Request, Response
-from batch.transport import HttpTransport, TransportError
-from jobs import metadata
+from batch.transport import BODY_LIMIT, HttpTransport, TransportError
+from jobs import iam, metadata
 from jobs.access import Access
 from jobs.clock import ServiceClock
 from jobs.credentials import Agency, Credential, Found, Password, Token
 from jobs.issuer import Issuer
+from jobs.masking import Secrets
 from jobs.signing import Keys, signed
 
 IAM = "https://iam.cn-north-1.myhuaweicloud.com"
@@ -55,8 +56,10 @@ class Wire:
         *,
         proxy: str | None = None,
         credential: object = None,
+        limit: int = BODY_LIMIT,
     ) -> Response:
         assert proxy is None
+        assert limit == (BODY_LIMIT if credential else iam.ANSWER_LIMIT)
         self.sent.append((method, url, dict(headers)))
         response = self.answer(method, url, headers)
         await asyncio.sleep(self.takes)
@@ -72,7 +75,8 @@ def access(credential: Credential, wire: Wire, clock: ServiceClock | None = None
     def connect(_timeout: float | None) -> HttpTransport:
         return wire  # type: ignore[return-value]
 
-    return Access(Issuer(Found("here", credential), IAM, clock, connect), clock, connect)
+    secrets = Secrets()
+    return Access(Issuer(Found("here", credential), IAM, clock, connect, secrets), clock, connect, secrets)
 
 
 def post(scope: str = SCOPE) -> Request:
@@ -497,7 +501,8 @@ def test_where_the_identity_service_is_not_known_it_is_asked_for() -> None:
     def connect(_timeout: float | None) -> HttpTransport:
         return Wire(lambda *_: Response(204))  # type: ignore[return-value]
 
-    way = Access(Issuer(Found("here", USER), "", clock, connect), clock, connect)
+    secrets = Secrets()
+    way = Access(Issuer(Found("here", USER), "", clock, connect, secrets), clock, connect, secrets)
 
     async def work() -> None:
         with pytest.raises(ConfigurationError, match=r"where is the identity service.*OS_AUTH_URL"):

@@ -160,7 +160,7 @@ def test_associate_is_unconfirmed_when_the_read_back_fails(
 )
 def test_associate_succeeded_when_an_answer_in_doubt_turns_out_to_be_true(written: Answer) -> None:
     said, _ = talk(Associate(SITE), written, listing(F))
-    assert said == Result(Status.SUCCEEDED, "", 200, request_id="read-1")
+    assert said == Result(Status.SUCCEEDED, "read_back", 200, request_id="read-1")
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_what_is_refused_now_would_have_been_refused_before(refusal: str, reason
 def test_a_write_that_was_taken_for_later_may_still_come_whatever_is_said_afterwards(last: Answer) -> None:
     later = last._replace(in_doubt=True, maybe_later=True)
     assert result(Associate(SITE), later, nothing()) == ("unconfirmed", "accepted")
-    assert result(Associate(SITE), later, listing(F)) == ("succeeded", "")
+    assert result(Associate(SITE), later, listing(F)) == ("succeeded", "read_back")
     assert result(Disassociate(SITE), later, listing(F)) == ("unconfirmed", "accepted")
-    assert result(Disassociate(SITE), later, nothing()) == ("succeeded", "")
+    assert result(Disassociate(SITE), later, nothing()) == ("succeeded", "read_back")
 
 
 def test_associate_is_unconfirmed_when_a_202_has_not_come_true_yet() -> None:
@@ -343,7 +343,7 @@ def test_disassociate_reports_a_clear_refusal_and_asks_no_more(written: Answer, 
 def test_disassociate_in_doubt_reports_what_is_read_back(
     written: Answer, still_there: tuple[str, str]
 ) -> None:
-    assert result(Disassociate(SITE), written, nothing()) == ("succeeded", "")
+    assert result(Disassociate(SITE), written, nothing()) == ("succeeded", "read_back")
     assert result(Disassociate(SITE), written, listing(F)) == still_there
     assert result(Disassociate(SITE), written, BROKEN) == ("unconfirmed", "server_error")
     assert result(Disassociate(SITE), written, answered(200, []))[0] == "unconfirmed"
@@ -541,16 +541,15 @@ def test_a_malformed_fpga_image_id_is_a_fault_of_its_column(wrong: str) -> None:
     [
         I[:-1],
         f"{I}0",
-        I.replace("-", ""),
-        f"{{{I}}}",
-        f"urn:uuid:{I}",
         I.replace("-", "\u2013"),
         f"{I[:-1]}g",
         f"{I[:-1]}٣",
         I.replace("0", "\uff10"),
         f"{I[:-1]}/",
         f'{I[:-1]}"',
-        F,
+        F[:-1],
+        f"{{{I[1:]}}}",
+        f"urn:uuid:{I}0",
         "\u202e" + I,
         "x" * 100_000,
     ],
@@ -563,7 +562,50 @@ def test_a_malformed_image_id_is_a_fault_of_its_column(wrong: str) -> None:
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("empty", ["", " ", "\t\n"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("'", ""),
+        ("'", "'"),
+        ('"', '"'),
+        ('="', '"'),
+        ("\u200b", "\ufeff"),
+        ("\u00a0 ", "\u202f"),
+        ("{", "}"),
+        ("'{", "}"),
+    ],
+)
+def test_ids_are_taken_out_of_what_other_programs_put_around_them(before: str, after: str) -> None:
+    assert parsed(f"{before}{F.upper()}{after}", f"{before}{I.upper()}{after}") == PAIR
+
+
+@pytest.mark.parametrize(
+    "written", [I.replace("-", ""), f"{{{I.replace('-', '')}}}", f"urn:uuid:{I}", f"URN:UUID:{I.upper()}"]
+)
+def test_an_image_id_is_a_uuid_however_it_is_written(written: str) -> None:
+    assert parsed(image_id=written) == PAIR
+
+
+@pytest.mark.parametrize("number", ["4.01E+31", "1e5", "4,01E+31", "-1.5E-7", "'1.23457E+31", " 4.01E+31 "])
+def test_an_id_that_has_become_a_number_is_blamed_on_a_spreadsheet_and_shown_as_it_is(number: str) -> None:
+    for column in ("fpga_image_id", "image_id"):
+        with pytest.raises(RowError, match="a spreadsheet has most likely changed the id") as caught:
+            parsed(**{column: number})
+        assert caught.value.column == column
+        assert str(caught.value).startswith(f"'{number}' is a number")
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    ["NULL", "Null", "None", "NaN", "nan", "N/A", "#N/A", "NA", "\\N", "<NA>", "nil", " NULL ", "'NULL"],
+)
+def test_what_other_programs_write_for_nothing_is_nothing_in_a_column_that_may_be_empty(nothing: str) -> None:
+    assert parsed(project_id=nothing, region=nothing) == PAIR
+    with pytest.raises(RowError, match="is not 32"):
+        parsed(fpga_image_id=nothing)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t\n", "''", '=""', "\u200b"])
 def test_an_empty_id_is_missing(empty: str) -> None:
     with pytest.raises(RowError, match="is missing"):
         parsed(fpga_image_id=empty)

@@ -88,7 +88,7 @@ def test_associate_verify_and_disassociate_agree_on_what_is_there(
     write_pairs(tmp_path / "pairs.csv", 1, 2, 3)
     ended = command("verify", "pairs.csv", service=sandbox.url)
     assert (ended.exit_code, ended.stdout) == (1, "")
-    assert [(row["outcome"], row["reason"]) for row in table(report)] == [
+    assert [(row["outcome"], row["reason"]) for row in table(tmp_path / "pairs.verify.csv")] == [
         ("unchanged", ""),
         ("unchanged", ""),
         ("failed", "not_associated"),
@@ -96,9 +96,13 @@ def test_associate_verify_and_disassociate_agree_on_what_is_there(
     assert len(sandbox.associations) == 2
 
     assert command("disassociate", "pairs.csv", service=sandbox.url) == SILENCE
-    assert outcomes(report) == ["succeeded", "succeeded", "unchanged"]
+    assert outcomes(tmp_path / "pairs.disassociate.csv") == ["succeeded", "succeeded", "unchanged"]
     assert not list(sandbox.associations)
-    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+    assert outcomes(report) == ["unchanged", "unchanged"]
+    assert outcomes(tmp_path / "pairs.report.csv~") == ["succeeded", "succeeded"]
+    assert files(tmp_path) == [
+        *("pairs.csv", "pairs.disassociate.csv", "pairs.report.csv", "pairs.report.csv~", "pairs.verify.csv")
+    ]
 
 
 def test_a_report_frames_the_inputs_own_columns_unchanged_and_in_order(
@@ -179,8 +183,8 @@ def test_an_older_failures_file_goes_when_every_row_gets_through(
     command: Command, sandbox: WatchedSandbox, tmp_path: Path
 ) -> None:
     write_pairs(tmp_path / "pairs.csv", 1)
-    (tmp_path / "left.csv").write_text("old\n")
-    (tmp_path / "pairs.report.csv").write_text("old\n")
+    old = "job,outcome,fpga_image_id,image_id\nassociate,failed,,\n"
+    (tmp_path / "left.csv").write_text(old)
     assert command("associate", "pairs.csv", "--failures", "left.csv", service=sandbox.url) == SILENCE
     assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
     assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"]
@@ -435,7 +439,7 @@ def test_refused_credentials_stop_the_run_after_one_request(command: Command, tm
         again = command("associate", "pairs.csv", "--restart", service=service.url)
     assert again.exit_code == 0
     assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * 3
-    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv", "pairs.report.csv~"]
 
 
 def test_a_page_that_is_not_found_means_that_there_is_no_such_service(
@@ -445,21 +449,21 @@ def test_a_page_that_is_not_found_means_that_there_is_no_such_service(
     page = b"<html><body><h1>404 Not Found</h1>nginx</body></html>"
     with answering(404, page, Content_Type="text/html") as service:
         ended = command("associate", "pairs.csv", "--concurrency", "1", service=service.url)
-        assert service.requests == 1
+        assert service.requests == 2
     assert ended.exit_code == 69
     assert "404 Not Found" in ended.stderr
-    assert outcomes(tmp_path / "pairs.report.csv")[1] == "pending"
+    assert outcomes(tmp_path / "pairs.report.csv") == ["pending"] * 2
 
 
 def test_a_redirect_is_never_followed(command: Command, sandbox: WatchedSandbox, tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs.csv", 1)
-    for job in "associate", "verify":
+    for job, name in ("associate", "pairs.report.csv"), ("verify", "pairs.verify.csv"):
         with answering(302, Location=f"{sandbox.url}/elsewhere") as service:
             ended = command(job, "pairs.csv", service=service.url)
             assert service.requests == 1
-        assert ended.exit_code == 1
-        (row,) = table(tmp_path / "pairs.report.csv")
-        assert (row["outcome"], row["http_status"]) == ("failed", "302")
+        assert ended.exit_code == 69
+        assert f"302 a redirect to {sandbox.url.removeprefix('http://')}" in ended.stderr
+        assert outcomes(tmp_path / name) == ["pending"]
     assert sandbox.requests == 0
 
 
@@ -507,12 +511,12 @@ def test_a_second_signal_aborts_at_once_and_the_journal_stays_for_the_next_run(
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     assert time.monotonic() - began < 5
-    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv.journal"]
+    assert files(tmp_path) == ["pairs.csv", "pairs.verify.csv.journal"]
 
     sandbox.faults = Faults()
     assert command("verify", "pairs.csv", service=sandbox.url).exit_code == 1
-    assert outcomes(tmp_path / "pairs.report.csv") == ["failed", "failed"]
-    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+    assert outcomes(tmp_path / "pairs.verify.csv") == ["failed", "failed"]
+    assert files(tmp_path) == ["pairs.csv", "pairs.verify.csv"]
 
 
 def test_a_second_run_on_the_same_report_is_told_who_is_at_work(

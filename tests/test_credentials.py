@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from batch.errors import ConfigurationError
 from jobs.credentials import Agency, Found, Password, Token, find
+from jobs.credentials.environment import unquoted
 from jobs.signing import Keys
 
 USER = {
@@ -38,7 +39,8 @@ FAMILIES: list[tuple[dict[str, str], str, Any]] = [
 
 
 def found(environment: dict[str, str], **more: str) -> Found:
-    return find(environment={**environment, **more})
+    nowhere = {"HOME": "/nowhere"}
+    return find(environment={**nowhere, **environment, **more}, firmware=Path("/nowhere"))
 
 
 @pytest.mark.parametrize("first", range(len(FAMILIES)))
@@ -50,8 +52,29 @@ def test_the_first_complete_set_wins(first: int) -> None:
     assert (found(environment).source, found(environment).credential) == (source, credential)
 
 
-def test_without_any_the_agency_of_the_ecs_is_asked() -> None:
-    assert found({}).credential == Agency("http://169.254.169.254")
+@pytest.mark.parametrize(
+    ("table", "text", "is_ecs"),
+    [
+        ("chassis_asset_tag", "HUAWEICLOUD\n", True),
+        ("chassis_asset_tag", "OpenTelekomCloud\n", True),
+        ("product_name", "OpenStack Nova\n", True),
+        ("product_name", "KVM\n", False),
+        ("chassis_asset_tag", "Not Specified\n", False),
+        ("sys_vendor", "HUAWEICLOUD\n", False),
+        ("chassis_asset_tag", "", False),
+    ],
+)
+def test_without_any_the_agency_is_asked_on_a_machine_that_says_it_is_an_ecs(
+    tmp_path: Path, table: str, text: str, is_ecs: bool
+) -> None:
+    (tmp_path / table).write_text(text)
+    credential = find(environment={"HOME": "/nowhere"}, firmware=tmp_path).credential
+    assert credential == (Agency("http://169.254.169.254") if is_ecs else None)
+
+
+def test_a_metadata_service_that_is_named_is_asked_on_any_machine(tmp_path: Path) -> None:
+    variables = {"HOME": "/nowhere", "FPGA_BATCH_METADATA_ENDPOINT": "http://127.0.0.1:1"}
+    assert find(environment=variables, firmware=tmp_path).credential == Agency("http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +182,7 @@ def test_a_profile_that_is_no_ini_file_is_refused_without_being_shown(tmp_path: 
 
 
 def test_a_profile_of_other_sections_holds_no_credentials(tmp_path: Path) -> None:
-    assert profile(tmp_path, "[global]\nak = a\nsk = s\n").credential == Agency("http://169.254.169.254")
+    assert profile(tmp_path, "[global]\nak = a\nsk = s\n").credential is None
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
@@ -241,13 +264,13 @@ def test_whatever_token_is_taken_makes_a_plain_header(token: str) -> None:
     try:
         credential = found({"OS_TOKEN": token}).credential
     except ConfigurationError:
-        assert any(not "!" <= character <= "~" for character in token.strip())
+        assert any(not "!" <= character <= "~" for character in unquoted(token))
     else:
         if isinstance(credential, Token):
-            assert credential.secret == token.strip()
+            assert credential.secret == unquoted(token)
             assert all("!" <= character <= "~" for character in credential.secret)
         else:
-            assert not token.strip()
+            assert not unquoted(token)
 
 
 @pytest.mark.parametrize("url", ["https://[::1", "https://[zz]/v3", "ftp://a.b", "https://u:p@a.b"])

@@ -21,18 +21,26 @@ from support import (
     Run,
     Service,
     Switch,
+    Wire,
     run_virtually,
     stop_request,
 )
 
 from batch.aside import MOST_WAITING
-from batch.errors import DeniedError, OutputError, ServiceUnavailableError, StoppedEarlyError
+from batch.errors import (
+    ConfigurationError,
+    DeniedError,
+    OutputError,
+    ServiceUnavailableError,
+    StoppedEarlyError,
+    TooManyFailuresError,
+)
 from batch.halt import FailureLimit, Limits
 from batch.job import Conversation
 from batch.model import Answer, Kind, Request, Response, Result, Status
 from batch.rate import Rate
 from batch.retry import RetryPolicy
-from batch.transport import TransportError
+from batch.transport import ScopeRefusedError, StarvedError, TransportError
 
 
 def test_a_plain_success_is_one_request_and_one_outcome() -> None:
@@ -148,20 +156,21 @@ def test_throttling_that_ends_in_time_or_lets_others_through_stops_nothing() -> 
 
 
 @pytest.mark.parametrize("max_attempts", [1, 6])
-def test_a_pause_longer_than_all_patience_is_taken_in_full_and_does_not_count(max_attempts: int) -> None:
-    policy = RetryPolicy(max_attempts=max_attempts, patience=60.0)
+def test_a_pause_longer_than_all_patience_is_taken_as_far_as_that_goes(max_attempts: int) -> None:
+    policy = RetryPolicy(max_attempts=max_attempts, longest_hint=60.0, patience=60.0)
     limits = Limits(max_outage=60.0)
-    service = Throttling(9, until=3000.0, pause=3000.0)
+    service = Throttling(9, until=50.0, pause=3000.0)
     run = Run(service=service, rows=9, concurrency=4, policy=policy, limits=limits).go()
     assert {result.status for result in run.results.values()} == {Status.SUCCEEDED}
-    assert run.took == pytest.approx(3000, abs=1)
+    assert run.took == pytest.approx(60, abs=1)
 
 
-def test_a_service_that_asks_for_such_pauses_for_ever_stops_the_run_too() -> None:
-    policy, limits = RetryPolicy(patience=60.0), Limits(max_outage=60.0)
-    run = Run(service=Throttling(9, pause=1e6), rows=9, concurrency=4, policy=policy, limits=limits).go()
+def test_a_service_that_asks_again_for_such_a_pause_stops_the_run_which_names_it() -> None:
+    policy, limits = RetryPolicy(longest_hint=60.0, patience=60.0), Limits(max_outage=60.0)
+    run = Run(service=Throttling(9, pause=7200.0), rows=9, concurrency=4, policy=policy, limits=limits).go()
     assert isinstance(run.engine.stopped, ServiceUnavailableError)
-    assert run.took == pytest.approx(7200, abs=1), "an hour, which does not count, and one that does"
+    assert "asks to wait 2 h" in str(run.engine.stopped)
+    assert run.took == pytest.approx(60, abs=1)
 
 
 def test_all_workers_pause_when_one_is_throttled() -> None:
@@ -212,8 +221,8 @@ def test_a_refused_credential_stops_the_run_and_sends_nothing_more() -> None:
     assert run.methods == "POST POST"
 
 
-def test_an_endpoint_without_the_api_stops_the_run() -> None:
-    run = Run(NOWHERE, *[OK] * 50, rows=50).go()
+def test_an_endpoint_that_says_that_it_has_no_such_api_stops_the_run() -> None:
+    run = Run(NO_API, *[OK] * 50, rows=50).go()
     assert isinstance(run.engine.stopped, ServiceUnavailableError)
     assert len(run.script.requests) == 1
 
@@ -272,11 +281,88 @@ def test_after_a_stop_nobody_waits_for_a_long_cool_down_that_begins_then() -> No
     )
 
 
-def test_a_page_instead_of_an_answer_is_one_rows_failure_once_the_service_has_served_another() -> None:
-    run = Run(OK, NOWHERE, *[OK] * 8, rows=10).go()
+@pytest.mark.parametrize("first", [(OK, NOWHERE), (NOWHERE, OK), (NOWHERE, NO)])
+def test_a_page_instead_of_an_answer_is_worth_another_attempt(first: tuple[Response, Response]) -> None:
+    run = Run(*first, *[OK] * 9, rows=10).go()
+    assert run.engine.stopped is None
+    assert len(run.settled) == len(run.results) == 10
+    failed = [result for result in run.results.values() if result.status is Status.FAILED]
+    assert failed == [Result(Status.FAILED, "rejected")] * (first[1] is NO)
+
+
+def test_a_page_in_every_attempt_is_one_rows_failure_once_the_service_has_served_another() -> None:
+    class Walled(Wire):
+        async def send(self, request: Request) -> Response:
+            return await self.carry(request, 0.01, lambda: NOWHERE if request.url == "/2" else OK)
+
+    run = Run(service=Walled(), rows=10, concurrency=4, policy=RetryPolicy(max_attempts=3)).go()
     assert run.engine.stopped is None
     assert run.results == {2: Result(Status.FAILED, "no_such_api")} | succeeded([1, *range(3, 11)])
     assert len(run.settled) == 10
+    assert dict(run.recorded)[2].attempts == 3
+
+
+class Starved(Wire):
+    """A service to which this machine can make a connection only from a given time on."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self._until = until
+
+    async def send(self, request: Request) -> Response:
+        began = self.times[0] if self.times else asyncio.get_running_loop().time()
+        is_over = asyncio.get_running_loop().time() - began >= self._until
+        return await self.carry(request, 0.01, lambda: OK if is_over else StarvedError("Too many open files"))
+
+
+def test_running_out_of_descriptors_is_waited_for_and_costs_no_attempts() -> None:
+    run = Run(service=Starved(until=60.0), rows=5, concurrency=5, policy=RetryPolicy(max_attempts=1)).go()
+    assert run.results == succeeded(range(1, 6))
+    assert not run.engine.attempts.down
+    assert {outcome.attempts for _, outcome in run.recorded} == {1}, "what was not sent does not count"
+
+
+def test_a_machine_that_gives_no_connection_for_too_long_stops_the_run() -> None:
+    limits = Limits(max_outage=60.0)
+    run = Run(service=Starved(until=1e9), rows=5, concurrency=5, limits=limits).go()
+    assert isinstance(run.engine.stopped, ConfigurationError)
+    assert "ulimit -n" in str(run.engine.stopped)
+    assert {result.status for result in run.results.values()} == {Status.PENDING}
+    assert run.took == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize("rows", [3, 50])
+def test_rows_that_only_strangers_have_answered_are_pending_when_the_run_stops(rows: int) -> None:
+    run = Run(*[NOWHERE] * 60, rows=rows, concurrency=8, takes=0.1).go()
+    assert isinstance(run.engine.stopped, ServiceUnavailableError)
+    assert {result.status for result in run.results.values()} == {Status.PENDING}
+    assert len(run.script.requests) == min(rows, 27), "20, and those that were under way then"
+
+
+def test_strangers_before_an_outage_are_no_reason_to_wait_for_ever() -> None:
+    run = Run(NOWHERE, *[UNSENT] * 500, rows=3, concurrency=1, limits=Limits(max_outage=60.0)).go()
+    assert isinstance(run.engine.stopped, ServiceUnavailableError)
+
+
+def test_a_place_of_a_rows_own_that_is_refused_fails_all_its_rows_and_no_others() -> None:
+    class Places(Wire):
+        def is_own(self, request: Request) -> bool:
+            return request.scope == "own"
+
+        async def send(self, request: Request) -> Response:
+            def end() -> Response:
+                if request.scope == "other":
+                    raise ScopeRefusedError("no_such_project", "project other: none")
+                return OK
+
+            return await self.carry(request, 0.01, end)
+
+    run = Run(service=Places(), rows=20, thing=lambda n: f"{'own' if n % 2 else 'other'}/{n}").go()
+    assert run.engine.stopped is None
+    others = {n: Result(Status.FAILED, "no_such_project") for n in range(2, 21, 2)}
+    assert run.results == others | succeeded(range(1, 21, 2))
+    assert {dict(run.recorded)[row].attempts for row in others} == {0}
+    assert sum(request.scope == "other" for request in run.script.requests) == 1
 
 
 def test_an_api_that_is_explicitly_not_there_stops_the_run_even_then() -> None:
@@ -457,8 +543,8 @@ def test_a_row_left_in_doubt_that_was_not_sent_again_stays_unconfirmed_and_has_n
 
 def test_the_run_stops_when_so_many_rows_have_failed() -> None:
     run = Run(OK, NO, NO, OK, NO, *[OK] * 50, rows=50, limits=Limits(FailureLimit(3))).go()
-    assert isinstance(run.engine.stopped, StoppedEarlyError)
-    assert run.engine.stopped.exit_code == 75
+    assert isinstance(run.engine.stopped, TooManyFailuresError)
+    assert run.engine.stopped.exit_code == 3
     assert "3 rows failed" in str(run.engine.stopped)
     assert run.settled == [1, 2, 3, 4, 5]
 
@@ -466,7 +552,7 @@ def test_the_run_stops_when_so_many_rows_have_failed() -> None:
 def test_rows_that_are_unconfirmed_count_as_failed() -> None:
     policy = RetryPolicy(max_attempts=1)
     run = Run(LOST, OK, NO, NO, *[OK] * 50, rows=50, policy=policy, limits=Limits(FailureLimit(2))).go()
-    assert isinstance(run.engine.stopped, StoppedEarlyError)
+    assert isinstance(run.engine.stopped, TooManyFailuresError)
     statuses = [run.results[row].status for row in run.settled]
     assert statuses == [Status.SUCCEEDED, Status.UNCONFIRMED, Status.FAILED]
 
@@ -487,7 +573,7 @@ def test_rows_under_way_end_when_too_many_have_failed() -> None:
 def test_per_cent_of_failures_stop_the_run_from_100_rows_on() -> None:
     limits = Limits(FailureLimit(5, per_cent=True))
     run = Run(*[NO] * 20, *[OK] * 79, NO, *[OK] * 400, rows=500, limits=limits).go()
-    assert isinstance(run.engine.stopped, StoppedEarlyError)
+    assert isinstance(run.engine.stopped, TooManyFailuresError)
     assert "--max-failures 5%" in str(run.engine.stopped)
     assert run.settled == list(range(1, 101))
 

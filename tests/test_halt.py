@@ -12,9 +12,7 @@ from batch.errors import UsageError
 from batch.halt import (
     FailureLimit,
     Streak,
-    Throttling,
     after_failure,
-    after_throttled,
     parse_failure_limit,
     probe_pause,
 )
@@ -222,20 +220,6 @@ def test_what_has_become_an_outage_stays_one_unless_a_request_gets_through_for_f
     first, *others = happened
     streak = reduce(grown, others, streak_of([first]))
     assert streak.probes == len(others)
-
-
-@given(st.floats(0, 1e6), st.floats(0, 1e4), st.floats(0, 300))
-def test_throttling_lasts_from_the_first_throttled_request(began: float, later: float, asked: float) -> None:
-    first = after_throttled(None, began, began + 1, asked, 300.0)
-    assert first.since == began
-    assert after_throttled(first, began + later, began + later + 1, asked, 300.0) == first
-
-
-def test_one_pause_longer_than_the_patience_is_excused_and_no_other() -> None:
-    first = after_throttled(None, 10.0, 11.0, 0.0, 300.0)
-    excused = after_throttled(first, 20.0, 21.0, 1000.0, 300.0)
-    assert excused == Throttling(1021.0, excused=True)
-    assert after_throttled(excused, 1021.0, 1022.0, 1000.0, 300.0) == excused
 
 
 def test_pauses_between_probes_double_from_one_second_to_thirty() -> None:

@@ -33,7 +33,7 @@ from test_command import (
 )
 
 from batch.journal import Identity, Journal, journal_path
-from batch.run import RunEnd
+from batch.settings import RunEnd
 from batch.summary import Summary
 from jobs.ending import next_command
 from jobs.sandbox import Faults
@@ -48,10 +48,10 @@ def write_report(path: Path, job: str, rows: Iterable[tuple[str, str]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(REPORT_HEADER)
         for number, (outcome, reason) in enumerate(rows, start=1):
-            told = (
-                ["", "", "", "", "0", "", "", ""] if outcome == "pending" else ["", "", "", "", "1", *TIMES]
-            )
-            writer.writerow([number, job, fpga(number), image(number), outcome, reason, *told])
+            status = "204" if outcome == "succeeded" else ""
+            sent = ["0", "", "", ""] if outcome == "pending" else ["1", *TIMES]
+            told = [outcome, reason, status, "", "", "", *sent]
+            writer.writerow([number, job, fpga(number), image(number), *told])
 
 
 def write_pending(path: Path, count: int) -> None:
@@ -107,7 +107,7 @@ def test_too_many_failures_stop_the_run_and_the_same_command_goes_on(
     )
     report = tmp_path / "pairs.report.csv"
     ended = run()
-    assert ended.exit_code == 75
+    assert ended.exit_code == 3
     assert "fpga-batch: 3 rows failed: --max-failures 3\n" in ended.stderr
     assert outcomes(report) == ["succeeded"] * 10 + ["failed"] * 3 + ["pending"] * 2
     assert following(ended.stderr) == ["associate", "pairs.csv", "--concurrency", "1", "--max-failures", "3"]
@@ -127,7 +127,7 @@ def test_a_stopped_run_that_was_told_to_restart_goes_on_with_the_command_that_it
         *("associate", "pairs.csv", "--restart", "--concurrency", "1", "--max-failures", "2"),
         service=sandbox.url,
     )
-    assert ended.exit_code == 75
+    assert ended.exit_code == 3
     asked = sandbox.requests
     again = command(*following(ended.stderr), service=sandbox.url)
     assert again.exit_code == 1
@@ -338,10 +338,9 @@ def test_a_killed_resume_refuses_another_command_and_goes_on_with_the_same_one(
 ) -> None:
     kept = kill_a_resume(start, sandbox, tmp_path)
     before = (tmp_path / "out.csv").read_bytes()
-    write_pairs(tmp_path / "pairs.csv", *range(1, 61))
     asked = sandbox.requests
 
-    ended = command("associate", "pairs.csv", "--report", "out.csv", service=sandbox.url)
+    ended = command("resume", "out.csv", "--only", "not_sent", service=sandbox.url)
     assert ended.exit_code == 65
     assert "out.csv.journal was left by an interrupted resume of out.csv" in ended.stderr
     assert "--restart" in ended.stderr
@@ -352,7 +351,24 @@ def test_a_killed_resume_refuses_another_command_and_goes_on_with_the_same_one(
     assert outcomes(tmp_path / "out.csv") == ["succeeded"] * 60
     assert sandbox.requests - asked <= 2 * (60 - kept)
     assert associated(sandbox) == {fpga(n) for n in range(1, 61)}
-    assert files(tmp_path) == ["out.csv", "pairs.csv"]
+    assert files(tmp_path) == ["out.csv"]
+
+
+def test_a_killed_resume_does_not_keep_the_next_nights_list_from_being_run(
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    kept = kill_a_resume(start, sandbox, tmp_path)
+    write_pairs(tmp_path / "pairs.csv", *range(1, 71))
+    (tmp_path / "pairs.csv").chmod(0o600)
+
+    ended = command("associate", "pairs.csv", "--report", "out.csv", service=sandbox.url)
+    assert ended.exit_code == 0, ended
+    assert "what an interrupted resume of out.csv has done is kept in out.interrupted-" in ended.stderr
+    assert outcomes(tmp_path / "out.csv").count("pending") == 0
+    (left,) = tmp_path.glob("out.interrupted-*.csv")
+    assert outcomes(left).count("succeeded") == kept
+    assert left.stat().st_mode & 0o777 == 0o600
+    assert associated(sandbox) == {fpga(n) for n in range(1, 71)}
 
 
 def test_a_second_signal_says_how_to_go_on_and_restart_is_the_way_to_do_something_else(
@@ -375,9 +391,15 @@ def test_a_second_signal_says_how_to_go_on_and_restart_is_the_way_to_do_somethin
     sandbox.faults = Faults()
     write_pairs(tmp_path / "pairs.csv", 1, 2)
     args = ("associate", "pairs.csv", "--report", "out.csv", "--restart")
-    assert command(*args, service=sandbox.url) == SILENCE
+    ended = command(*args, service=sandbox.url)
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    assert "what an interrupted resume of out.csv has done is kept in out.interrupted-" in ended.stderr
     assert outcomes(tmp_path / "out.csv") == ["unchanged", "succeeded"], "the first had been sent"
-    assert files(tmp_path) == ["out.csv", "pairs.csv"]
+    (kept,) = tmp_path.glob("out.interrupted-*.csv")
+    assert [(row["row"], row["outcome"], row["reason"]) for row in table(kept)] == [
+        ("1", "unconfirmed", "interrupted")
+    ]
+    assert files(tmp_path) == ["out.csv", "out.csv~", kept.name, "pairs.csv"]
 
 
 def test_the_next_command_after_failures_works_word_for_word_with_the_options_that_were_given(
@@ -623,7 +645,7 @@ def test_a_disk_with_room_for_the_journal_and_not_for_the_report_keeps_every_out
 ) -> None:
     count = 60
     write_pairs(tmp_path / "pairs.csv", *range(count))
-    report = disk("size=20k") / "out.csv"
+    report = disk("size=28k") / "out.csv"
     args = ("associate", "pairs.csv", "--report", "disk/out.csv")
     ended = command(*args, service=sandbox.url)
     assert ended.exit_code == 74
@@ -638,10 +660,14 @@ def test_a_disk_with_room_for_the_journal_and_not_for_the_report_keeps_every_out
     assert outcomes(report) == ["succeeded"] * count
 
 
-def test_a_failures_file_that_cannot_be_removed_is_told_and_the_same_command_goes_on(
-    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_failures_file_that_cannot_take_its_place_is_told_and_costs_no_report(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path, *, fails: bool
 ) -> None:
     write_pairs(tmp_path / "pairs.csv", 1)
+    if fails:
+        with (tmp_path / "pairs.csv").open("a") as file:
+            file.write("no,pair\n")
     sandbox.faults = Faults(latency=0.5)
     args = ("associate", "pairs.csv", "--failures", "left.csv")
     process = start(*args, service=sandbox.url)
@@ -649,14 +675,53 @@ def test_a_failures_file_that_cannot_be_removed_is_told_and_the_same_command_goe
     (tmp_path / "left.csv" / "in the way").mkdir(parents=True)
     exit_code, said = end_of(process)
     assert exit_code == 74
-    assert "left.csv: cannot be removed: Is a directory; what was done is kept" in said
-    assert "run the same command again" in said
-    assert files(tmp_path) == ["left.csv", "pairs.csv", "pairs.report.csv.journal"]
+    assert "left.csv was changed by somebody else during the run, so it is not replaced" in said
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded", *["invalid"] * fails]
+    beside = ["left.result.csv"] * fails
+    assert files(tmp_path) == ["left.csv", *beside, "pairs.csv", "pairs.report.csv"]
+    if fails:
+        assert outcomes(tmp_path / "left.result.csv") == ["invalid"]
+        assert "rows that did not get through: left.result.csv" in said
 
-    shutil.rmtree(tmp_path / "left.csv")
-    assert command(*args, service=sandbox.url) == SILENCE
-    assert sandbox.requests == 1
-    assert files(tmp_path) == ["pairs.csv", "pairs.report.csv"]
+
+@pytest.mark.parametrize("how", ["touched", "its folder removed"])
+def test_what_becomes_of_a_failures_file_costs_no_report(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path, how: str
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", 1)
+    with (tmp_path / "pairs.csv").open("a") as file:
+        file.write("no,pair\n")
+    left = tmp_path / "there" / "left.csv"
+    left.parent.mkdir()
+    write_report(left, "associate", [("failed", "timeout")])
+    sandbox.faults = Faults(latency=0.5)
+    process = start("associate", "pairs.csv", "--failures", "there/left.csv", service=sandbox.url)
+    sandbox.await_request()
+    if how == "touched":
+        left.touch()
+    else:
+        shutil.rmtree(left.parent)
+    exit_code, said = end_of(process)
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded", "invalid"]
+    if how == "touched":
+        assert exit_code == 1
+        assert outcomes(left) == ["invalid"]
+    else:
+        assert exit_code == 74
+        assert "the report has the rows that did not get through" in said
+
+
+def test_a_disk_too_full_for_the_failures_gets_no_half_of_them(
+    command: Command, disk: Disk, tmp_path: Path, sandbox: WatchedSandbox
+) -> None:
+    disk("size=4k")
+    rows = "".join(f"{'x' * 40},{n}\n" for n in range(200))
+    (tmp_path / "pairs.csv").write_text(f"fpga_image_id,image_id\n{fpga(1)},{image(1)}\n{rows}")
+    ended = command("associate", "pairs.csv", "--failures", "disk/left.csv", service=sandbox.url)
+    assert ended.exit_code == 74
+    assert "left.csv: cannot be written: No space left on device; the report has the rows" in ended.stderr
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded", *["invalid"] * 200]
+    assert not list((tmp_path / "disk").iterdir())
 
 
 def test_a_report_whose_journal_would_have_too_long_a_name_is_told_before_anything_is_sent(

@@ -401,23 +401,23 @@ def test_a_back_off_is_never_shorter_than_half_its_bound() -> None:
     assert in_a_cool_down(check) == [0.25, 0.5, 1, 2]
 
 
-def test_an_answer_lets_the_back_off_start_small_again() -> None:
+def test_an_answer_lets_the_back_off_start_again_with_a_quarter_of_the_pause_that_it_ended() -> None:
     async def check(pace: Pace) -> list[float]:
         waits = []
         for answered in (False, False, False, True, False):
             await permitted(pace)
             if answered:
-                pace.answered(now())
+                pace.answered(now(), now())
             waits.append(pace.throttled(now(), None, 1.0))
         return waits
 
-    assert in_a_cool_down(check) == [0.5, 1, 2, 0.5, 1]
+    assert in_a_cool_down(check) == pytest.approx([0.5, 1, 2, 3.5 / 4, 3.5 / 2])
 
 
 def test_an_answer_does_not_end_a_cool_down() -> None:
     async def check(pace: Pace) -> float:
         pace.throttled(now(), 5.0, 0.5)
-        pace.answered(now())
+        pace.answered(now(), now())
         return await wait_for_permit(pace)
 
     assert in_a_cool_down(check) == pytest.approx(5.0, abs=MILLISECOND)

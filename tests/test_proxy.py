@@ -121,7 +121,7 @@ def test_a_host_that_the_environment_excepts_is_reached_without_the_proxy(
     with proxying(int(far.url.rpartition(":")[2])) as proxy:
         variables = VARIABLES | {"HTTPS_PROXY": f"http://{proxy.url}", "NO_PROXY": "example.invalid"}
         ended = command("login", **variables)
-    assert ended.exit_code == 69
+    assert ended.exit_code == 78, "which no name server knows"
     assert HOST in ended.stderr
     assert not proxy.asked
 
@@ -183,13 +183,13 @@ def test_the_proxy_is_the_environments_and_never_for_this_machine(
 
 @pytest.mark.parametrize(
     "proxy",
-    ["http://me:GE#HEIM@p:3128", "http://me:GEHEIM@p:port", "socks5://me:GEHEIM@p", "ftp://p", "http://"],
+    ["http://me:GE#HEIM@p:3128", "http://me:GEHEIM@p:port", "ftp://p", "http://"],
 )
 def test_what_is_no_http_proxy_is_refused_without_being_shown(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     monkeypatch.setenv("https_proxy", proxy)
-    with pytest.raises(ConfigurationError, match="HTTPS_PROXY: write it as") as caught:
+    with pytest.raises(ConfigurationError, match="https_proxy: write it as") as caught:
         proxy_of("https://a.example")
     assert "HEIM" not in str(caught.value)

@@ -14,13 +14,14 @@ from batch.report import LEADING_COLUMNS, OUTCOME_COLUMNS
 from jobs.association import AssociationJob
 from jobs.cli import app
 from jobs.options import LoginOptions
+from jobs.reasons import REASONS
 from jobs.sandbox import Faults
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 RUNS = ("associate", "disassociate", "verify", "resume", "undo")
-NOT_TAKEN = {"resume": {"--format"}, "undo": {"--format", "--only"}}
+NOT_TAKEN = {"resume": {"--format", "--read-back"}, "undo": {"--format", "--only"}}
 
 
 def section(title: str) -> str:
@@ -59,7 +60,7 @@ def test_every_command_is_described_and_no_other() -> None:
 @pytest.mark.parametrize("command", RUNS)
 def test_every_option_of_a_run_is_described_and_no_other(command: str) -> None:
     described = flags("\n".join(table(section("Options of a run"), "Option")))
-    assert options_of(command) == described - NOT_TAKEN.get(command, {"--only"})
+    assert options_of(command) == described - NOT_TAKEN.get(command, {"--only", "--read-back"})
 
 
 def test_login_takes_the_options_of_a_run_that_say_where_the_service_is() -> None:
@@ -127,7 +128,8 @@ def test_every_outcome_is_described_and_no_other() -> None:
 
 def used_reasons() -> set[str]:
     """Collect the words that the program gives as reasons: where the calls that take one stand."""
-    takes_one = {"Record", "_verdict", "Verdict", "Result", "_failure", "_told", "TransportError"}
+    takes_one = {"Record", "_verdict", "Verdict", "Result", "_failure", "_told"}
+    takes_one |= {"TransportError", "ScopeRefusedError"}
     word = re.compile("[a-z]+(_[a-z]+)*")
     found: set[str] = set()
     for path in [*(ROOT / "batch").rglob("*.py"), *(ROOT / "jobs").glob("*.py")]:
@@ -151,8 +153,8 @@ def used_reasons() -> set[str]:
 def test_every_reason_is_described_and_no_other() -> None:
     described = {row.strip("`") for row in table(section("Report"), "`reason`")}
     # Those that stand as names in the code, not as words in a call.
-    named = {"accepted", "rejected", "unreadable_answer", "timeout", "connection", "unread"}
-    assert described == used_reasons() | named
+    named = {"accepted", "rejected", "unreadable_answer", "timeout", "connection", "unread", "read_back"}
+    assert described == REASONS == used_reasons() | named
 
 
 def test_every_exit_code_of_an_error_is_described() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import shutil
 import socket
@@ -18,7 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from batch.errors import ConfigurationError
-from batch.transport import BODY_LIMIT, HttpTransport, TransportError
+from batch.transport import BODY_LIMIT, HttpTransport, StarvedError, TransportError, UnknownHostError
 
 SOON = 0.2
 PATIENT = 20.0
@@ -278,12 +279,13 @@ async def test_a_body_around_the_limit_is_read_up_to_it(size: int) -> None:
         assert (await wire.send(*call("GET", peer.url()))).status == 204
 
 
-async def test_a_compressed_body_is_not_unfolded() -> None:
+async def test_a_compressed_body_is_not_unfolded_beyond_the_limit() -> None:
     bomb = gzip.compress(bytes(20_000_000))
     assert len(bomb) < BODY_LIMIT
     reply = answer(200, bomb, "Content-Encoding: gzip")
     async with Peer(says(reply)) as peer, transport() as wire:
-        assert (await wire.send(*call("GET", peer.url()))).body == bomb
+        assert (await wire.send(*call("GET", peer.url()))).body == bytes(BODY_LIMIT)
+        assert (await wire.send(*call("GET", peer.url()), limit=1 << 20)).body == bytes(1 << 20)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -480,9 +482,58 @@ async def test_a_name_that_is_not_found_means_that_nothing_was_sent(monkeypatch:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    async with transport() as wire:
+        with pytest.raises(UnknownHostError, match=r"nowhere\.invalid"):
+            await wire.send("POST", "http://nowhere.invalid/", {}, b"{}")
+
+
+async def test_a_name_is_no_wrong_setting_when_its_host_has_answered_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    resolve = loop.getaddrinfo
+
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def known(_host: str, *args: Any, **options: Any) -> Any:
+        return await resolve("127.0.0.1", *args, **options)
+
+    async with Peer(says(NO_CONTENT, stays=False)) as peer, transport() as wire:
+        url = f"http://nowhere.invalid:{peer.port}/"
+        monkeypatch.setattr(loop, "getaddrinfo", known)
+        assert (await wire.send("POST", url, {}, b"{}")).status == 204
+        monkeypatch.setattr(loop, "getaddrinfo", unknown)
+        assert wire._session is not None
+        wire._session.connector.clear_dns_cache()  # type: ignore[union-attr]
+        with pytest.raises(TransportError) as caught:
+            await wire.send("POST", url, {}, b"{}")
+        assert (caught.value.reason, caught.value.sent) == ("connection", False)
+
+
+async def test_a_resolver_that_fails_for_a_while_is_no_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fails)
     error = await failure("http://nowhere.invalid/", method="POST")
     assert (error.reason, error.sent) == ("connection", False)
-    assert "nowhere.invalid" in str(error)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS])
+async def test_what_this_machine_lacks_is_not_the_services_fault(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(number, "no more of it")
+
+    async with Peer(says(NO_CONTENT)) as peer, transport() as wire:
+        monkeypatch.setattr(socket, "socket", refuses)
+        with pytest.raises(StarvedError) as caught:
+            await wire.send("POST", peer.url(), {}, b"{}")
+        monkeypatch.undo()
+        assert not caught.value.sent
+        assert (await wire.send("POST", peer.url(), {}, b"{}")).status == 204
 
 
 async def test_a_message_is_never_empty() -> None:

@@ -35,7 +35,7 @@ fpga_numbers = st.integers(0, 15)
 image_numbers = st.sampled_from([0, 1, 2, SHARED_IMAGE, FULL_IMAGE])
 pairs = st.tuples(fpga_numbers, image_numbers)
 sound_rows = pairs.map(lambda pair: (fpga(pair[0]), image(pair[1])))
-UNSOUND = [("", ""), ("xyz", image(0)), (fpga(0), "no uuid"), ("../..", "%2F")]
+UNSOUND = [(" ", ""), ("xyz", image(0)), (fpga(0), "no uuid"), ("../..", "%2F")]
 unsound_rows = st.sampled_from(UNSOUND)
 rows = st.lists(st.one_of(sound_rows, sound_rows, sound_rows, unsound_rows), min_size=1, max_size=30)
 kinds_of_fault = (
@@ -83,7 +83,7 @@ def run_job(
     run_settings = RunSettings(
         command=name,
         program="fpga-batch",
-        report=folder / "report.csv",
+        report=folder / f"{name}.csv",
         failures=None,
         target=SITE.address(),
         rate=Rate(1e6),
@@ -95,7 +95,7 @@ def run_job(
     with open_source(path, format=None, columns=job.columns, reserved=REPORT_COLUMNS) as source:
         run = Run.prepare(source, job, run_settings)
         end = run.execute(connect, lambda _engine, _rows: nullcontext())
-    with (folder / "report.csv").open(newline="") as file:
+    with (folder / f"{name}.csv").open(newline="") as file:
         return end, list(csv.DictReader(file))
 
 
@@ -147,7 +147,7 @@ def test_the_report_has_one_outcome_a_row_in_order_and_none_that_the_service_con
         folder = Path(name)
         write_pairs(folder, given_rows)
         end, report = run_job(job, folder, sandbox, concurrency)
-        assert sorted(path.name for path in folder.iterdir()) == ["pairs.csv", "report.csv"]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(["pairs.csv", f"{job}.csv"])
     now = set(sandbox.associations)
 
     assert end.stopped is None

@@ -1,31 +1,27 @@
 """The journal of one run: what it has done, on disk, and the lock that keeps others out."""
 
+import contextlib
 import os
 import socket
-from array import array
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
-
-import orjson
+from typing import BinaryIO, Self
 
 from batch.disk import sync_folder
 from batch.errors import InputUnusableError, OutputError
 from batch.journal import lines
 from batch.journal.appending import Appender
+from batch.journal.contents import Contents
+from batch.journal.leftover import Fate, fate, keep
 from batch.journal.lines import Identity
 from batch.journal.lock import open_locked
 from batch.journal.reading import Reading
-from batch.model import Outcome, Result, Status
+from batch.model import Outcome
 from batch.resume import continued, is_in_doubt
 from batch.summary import counted
-from batch.text import printable
 
-_READ_AHEAD = 1024
-_NONE = -1
-_CUT_SHORT = Result(Status.UNCONFIRMED, "interrupted")
+_SUFFIX = ".journal"
 
 
 class Journal(Appender):
@@ -39,18 +35,20 @@ class Journal(Appender):
         identity: of this run.
         rows: rows of the input.
         to_settle: those that are to be brought to their outcome; None for all.
-        restart: whether to discard what an earlier run left there.
-        supersedes: whether to discard another run's journal once its report has come to its place.
+        restart: whether to begin anew although this very run was interrupted.
+        supersedes: whether the report that the journal belongs to is the run's input as well.
+        notify: is told, in a sentence, what becomes of the work of another run that has left its journal.
 
     Attributes:
         settled: rows that have been brought to their outcome, by an earlier run or this one.
         in_doubt: rows that an earlier run may have sent without seeing an answer.
         unsettled: outcomes of rows that a stop cut short, by row: true so far, and to be continued.
+        began: when an interrupted run was begun, in seconds since the epoch; 0 where there was none.
         ended: whether this very run had come to its end, and only its journal was left.
 
     Raises:
         BusyError: another process holds the journal.
-        InputUnusableError: the journal belongs to another input, job or endpoint.
+        InputUnusableError: another command left the journal, and its work is in no report.
         OutputError: it cannot be written, or is damaged.
 
     """
@@ -64,18 +62,18 @@ class Journal(Appender):
         to_settle: int | None = None,
         restart: bool = False,
         supersedes: bool = False,
+        notify: Callable[[str], None] = lambda _text: None,
     ) -> None:
         super().__init__(path, open_locked(path))
-        self.in_doubt: set[int] = set()
-        self.unsettled: dict[int, Outcome] = {}
         self.ended = False
-        self._rows = rows
-        self._offsets = array("q", [_NONE]) * rows
+        self.began = 0.0
+        self._report = path.parent / path.name.removesuffix(_SUFFIX)
+        self._contents = Contents(self._file, rows)
+        self._cells: dict[int, Sequence[str]] = {}
         try:
-            if restart or (supersedes and self._is_superseded(identity)):
-                os.ftruncate(self._file, 0)
+            self._clear(identity, notify, restart=restart, in_place=supersedes)
             if not self.ended:
-                self._load(identity)
+                self._load()
                 self._begin(identity, rows if to_settle is None else to_settle)
         except OSError as error:
             os.close(self._file)
@@ -83,7 +81,8 @@ class Journal(Appender):
         except BaseException:
             os.close(self._file)
             raise
-        self.settled = rows - self._offsets.count(_NONE)
+        self.settled = self._contents.settled
+        self.in_doubt, self.unsettled = self._contents.in_doubt, self._contents.unsettled
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +91,11 @@ class Journal(Appender):
         os.close(self._file)
 
     def __contains__(self, row: int) -> bool:
-        return self._offsets[row - 1] != _NONE
+        return row in self._contents
+
+    def take_up(self, row: int, cells: Sequence[str]) -> None:
+        """Keep the cells that name a row's work; the lines about the row hold them."""
+        self._cells[row] = cells
 
     def begin(self, row: int) -> None:
         """Note, before it is sent, that a row may have been. For use inside the event loop.
@@ -101,7 +104,7 @@ class Journal(Appender):
             OutputError: the disk takes no more.
 
         """
-        self._take(lines.sent(row))
+        self._take(lines.sent(row, self._cells.get(row, ())))
         self._write()
         if self.failure:
             raise OutputError(f"{self.path}: cannot be written: {self.failure.strerror}")
@@ -109,18 +112,17 @@ class Journal(Appender):
     def append(self, row: int, outcome: Outcome) -> None:
         """Take an outcome; it is on disk within 250 ms. For use inside the event loop."""
         whole = continued(self.unsettled.pop(row, None), outcome)
-        self._offsets[row - 1] = self._take(lines.outcome(row, whole))
+        self._contents.place(row, self._take(lines.outcome(row, whole, self._cells.pop(row, ()))))
         self.settled += 1
 
     def outcome(self, row: int) -> Outcome | None:
         """Return what is recorded of a row, or None."""
-        offset = self._offsets[row - 1]
-        if offset == _NONE:
-            return None
-        line = os.pread(self._file, _READ_AHEAD, offset)
-        while b"\n" not in line and (more := os.pread(self._file, _READ_AHEAD, offset + len(line))):
-            line += more
-        return lines.outcome_of(orjson.loads(line[: line.index(b"\n")]))
+        return self._contents.outcome(row)
+
+    def forget(self, row: int) -> None:
+        """Count a row as one without an outcome: what is recorded of it does not hold any more."""
+        self._contents.forget(row)
+        self.settled -= 1
 
     def leave(self, unsettled: Mapping[int, Outcome]) -> None:
         """Take the outcomes of rows that a stop has cut short; of the others begun here all is known."""
@@ -130,6 +132,21 @@ class Journal(Appender):
                 self.in_doubt.add(row)
             else:
                 self.in_doubt.discard(row)
+
+    @property
+    def written(self) -> str:
+        """SHA-256 of the report that an earlier run has written of all this, or empty."""
+        return self._contents.written
+
+    def keep(self) -> str:
+        """Write out what the journal says, as a report of its own; say where it is.
+
+        Raises:
+            OutputError: there is no room for it.
+
+        """
+        with self._opened() as file:
+            return keep(file, self._report)
 
     def note_written(self, sha256: str, *, stopped: bool) -> None:
         """Note that a report of all this is whole, before it goes to its place. To be called after `flush`.
@@ -170,72 +187,42 @@ class Journal(Appender):
                 "and the same command removes the journal when that is possible"
             ) from error
 
-    def _load(self, identity: Identity) -> None:
+    def _clear(
+        self, identity: Identity, notify: Callable[[str], None], *, restart: bool, in_place: bool
+    ) -> None:
+        """Make room for this run where another one has left its journal, and keep what that one did."""
+        with self._opened() as file:
+            found = fate(file, self._report, identity, restart=restart, in_place=in_place)
+        self.ended = found is Fate.ENDED
+        if found is Fate.KEPT:
+            notify(f"{self.keep()}; this run begins anew")
+        if found in (Fate.KEPT, Fate.DROPPED):
+            os.ftruncate(self._file, 0)
+
+    def _load(self) -> None:
         """Read what is there, and cut off a torn last line."""
         with self._opened() as file:
             reading = Reading(self.path, file, OutputError)
             for offset, entry in reading:
-                if not offset:
-                    self._check(entry, identity)
-                self._note(entry, offset)
+                if "rows" in entry and entry["rows"] != self._contents.rows:
+                    raise InputUnusableError(
+                        f"{self.path} was left by a run of {counted(entry['rows'], 'row')}, and the input "
+                        f"has {self._contents.rows:,} now; begin anew with --restart"
+                    )
+                self._contents.note(entry, offset)
         os.ftruncate(self._file, reading.end)
         self._end, self._crc = reading.end, reading.crc
+        with contextlib.suppress(ValueError):
+            self.began = datetime.fromisoformat(reading.began).timestamp()
 
     def _opened(self) -> BinaryIO:
         file = open(os.dup(self._file), "rb")  # noqa: SIM115 - the caller closes it
         file.seek(0)
         return file
 
-    def _note(self, entry: dict[str, Any], offset: int) -> None:
-        if "rows" in entry and entry["rows"] != self._rows:
-            raise InputUnusableError(
-                f"{self.path} was left by a run of {counted(entry['rows'], 'row')}, and the input has "
-                f"{self._rows:,} now; discard what it did with --restart"
-            )
-        if "row" in entry:
-            self._offsets[entry["row"] - 1] = offset
-            self.in_doubt.discard(entry["row"])
-            self.unsettled.pop(entry["row"], None)
-        elif "sent" in entry:
-            row = entry["sent"]
-            self.in_doubt.add(row)
-            if row in self.unsettled:
-                self.unsettled[row] = self.unsettled[row]._replace(result=_CUT_SHORT)
-        elif "written" in entry:
-            self.in_doubt = set(entry["in_doubt"])
-            self.unsettled = {each["row"]: lines.outcome_of(each) for each in entry["unsettled"]}
-
-    def _check(self, header: dict[str, Any], identity: Identity) -> None:
-        if what := lines.difference(header, identity):
-            command, of = (printable(str(header.get(each, ""))) for each in ("command", "input"))
-            raise InputUnusableError(
-                f"{self.path} was left by an interrupted {command or 'run'}{' of ' * bool(of)}{of}, but "
-                f"{what}; run it as before to continue, or discard what it did with --restart"
-            )
-
-    def _is_superseded(self, identity: Identity) -> bool:
-        """Whether the journal is another run's, and a report that has been in its place holds all of it."""
-        with self._opened() as file:
-            reading = Reading(self.path, file, OutputError)
-            entries = iter(reading)
-            if not next(entries, None) or not lines.difference(reading.header, identity):
-                return False
-            deque(entries, maxlen=0)
-        header, end = reading.header, reading.last
-        if reading.is_torn:
-            return False
-        if "placed" in end:
-            return True
-        if end.get("written") != identity.sha256:
-            return False
-        # A run in place has another input once its report is there; in all else it is the same.
-        same_but_input = {**header, "sha256": identity.sha256}
-        self.ended = not end["stopped"] and not lines.difference(same_but_input, identity)
-        return not self.ended
-
     def _begin(self, identity: Identity, to_settle: int) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = lines.holder(os.getpid(), socket.gethostname(), since, self._rows, to_settle)
+        holder = lines.holder(os.getpid(), socket.gethostname(), since, self._contents.rows, to_settle)
         try:
             self._put(*([] if self._end else [lines.header(identity)]), holder)
         except OutputError as error:
@@ -244,4 +231,4 @@ class Journal(Appender):
 
 def journal_path(report: Path) -> Path:
     """Return the place of a report's journal."""
-    return report.with_name(f"{report.name}.journal")
+    return report.parent / f"{report.name}{_SUFFIX}"

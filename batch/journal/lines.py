@@ -1,30 +1,40 @@
 """The lines of a journal: what they hold, and which of them are sound.
 
-{"journal": 2, "command": ..., ...}     first: what run this is
+{"journal": 3, "command": ..., ...}     first: what run this is
 {"pid": ..., "host": ..., "since": ...} each time a process takes it up
-{"sent": 7}                             before the first request that may change something for row 7
-{"row": 7, "outcome": ..., ...}         the outcome of row 7
+{"sent": 7, "cells": [...]}             before the first request that may change something for row 7
+{"row": 7, "cells": [...], ...}         the outcome of row 7
 {"written": ..., "stopped": ..., ...}   a report of all this is whole, under this SHA-256
 {"placed": true}                        that report is in its place
+
+`cells` are the row's texts in the columns that the job reads: they say what was done when the input is gone.
+Form 2, written by version 0.1, has none of them.
 
 Each ends with `"crc"`, a checksum of what stands before it in the line and of all lines before: one that was
 changed, left out, repeated or moved shows.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import orjson
 
 from batch.model import Outcome, Result, Status
 from batch.text import printable
 
-FORM = 2
+FORM = 3
+OLD_FORMS = frozenset({2})
+"""Forms of earlier versions that are read and continued; their rows have no cells."""
 
 _CHECKSUM = b',"crc":'
 
+LONGEST = 16 * 1024 * 1024
+"""Bytes of a line at most; no run writes a longer one."""
+
+_LISTS = ("only", "columns")
 _TEXTS = frozenset({"reason", "error_code", "error_message", "request_id"})
 _COUNTS = frozenset({"http_status", "duration_ms"})
 _TIMES = frozenset({"started_at", "finished_at"})
@@ -45,6 +55,7 @@ class Identity:
         only: reasons that are taken up, sorted; all if there are none.
         input: what messages call the input. Not compared, for a file may move.
         program: name and version of the program. Not compared.
+        columns: names of the columns that the job reads. Not compared.
 
     """
 
@@ -55,6 +66,7 @@ class Identity:
     only: tuple[str, ...] = ()
     input: str = field(default="", compare=False)
     program: str = field(default="", compare=False)
+    columns: tuple[str, ...] = field(default=(), compare=False)
 
 
 def sealed(entry: bytes, crc: int) -> tuple[bytes, int]:
@@ -81,9 +93,9 @@ def holder(pid: int, host: str, since: str, rows: int, to_settle: int) -> bytes:
     return orjson.dumps({"pid": pid, "host": host, "since": since, "rows": rows, "to_settle": to_settle})
 
 
-def sent(row: int) -> bytes:
+def sent(row: int, cells: Sequence[str] = ()) -> bytes:
     """Return the entry that says that a row may have been sent."""
-    return b'{"sent":%d}' % row
+    return b'{"sent":%d,"cells":%b}' % (row, orjson.dumps(cells)) if cells else b'{"sent":%d}' % row
 
 
 def written(sha256: str, in_doubt: list[int], unsettled: Mapping[int, Outcome], *, stopped: bool) -> bytes:
@@ -105,9 +117,17 @@ def placed() -> bytes:
     return orjson.dumps({"placed": True})
 
 
-def outcome(row: int, outcome: Outcome) -> bytes:
+def outcome(row: int, outcome: Outcome, cells: Sequence[str] = ()) -> bytes:
     """Return the entry of a row's outcome."""
-    return orjson.dumps(_told(row, outcome))
+    entry = _told(row, outcome)
+    if cells:
+        entry["cells"] = cells
+    return orjson.dumps(entry)
+
+
+def split(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a journal, each with its end. A line above `LONGEST` is cut there."""
+    return iter(partial(file.readline, LONGEST), b"")
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
@@ -127,12 +147,11 @@ def may_be_header(line: bytes) -> bool:
 
 def is_header(entry: dict[str, Any]) -> bool:
     """Whether a first line says what run this is."""
-    only = entry.get("only")
     return (
         "journal" in entry
-        and all(isinstance(entry.get(each.name), str) for each in fields(Identity) if each.name != "only")
-        and isinstance(only, list)
-        and all(isinstance(reason, str) for reason in only)
+        and all(isinstance(entry.get(each.name), str) for each in fields(Identity) if each.name not in _LISTS)
+        and _are_texts(entry.get("only"))
+        and _are_texts(entry.get("columns", []))
     )
 
 
@@ -154,7 +173,7 @@ def is_sound(entry: dict[str, Any], rows: int, after: dict[str, Any]) -> bool:
     if "row" in entry:
         return _is_outcome(entry, rows)
     if "sent" in entry:
-        return _is_row(entry["sent"], rows)
+        return _is_row(entry["sent"], rows) and _are_texts(entry.get("cells", []))
     doubts, unsettled = entry.get("in_doubt"), entry.get("unsettled")
     return (
         isinstance(entry.get("written"), str)
@@ -235,6 +254,7 @@ def _told(row: int, outcome: Outcome) -> dict[str, Any]:
 def _is_outcome(entry: dict[str, Any], rows: int) -> bool:
     return (
         _is_row(entry.get("row"), rows)
+        and _are_texts(entry.get("cells", []))
         and entry.keys() >= _FIELDS
         and isinstance(entry["outcome"], str)
         and entry["outcome"] in _STATUSES
@@ -243,6 +263,10 @@ def _is_outcome(entry: dict[str, Any], rows: int) -> bool:
         and all(entry[each] is None or _is_count(entry[each]) for each in _COUNTS)
         and all(_is_time(entry[each]) for each in _TIMES)
     )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _is_row(number: Any, rows: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from batch.disk import is_linked
 from batch.errors import BusyError, OutputError
-from batch.journal.lines import is_holder, parsed
+from batch.journal.lines import is_holder, parsed, split
 from batch.text import printable
 
 _PATIENCE = 0.2
@@ -65,9 +65,9 @@ def is_held(file: int) -> bool:
 def last_holder(file: int) -> dict[str, Any] | None:
     """Return the last line of a journal that names a process."""
     found = None
-    with open(os.dup(file), "rb") as lines:
-        lines.seek(0)
-        for line in lines:
+    with open(os.dup(file), "rb") as journal:
+        journal.seek(0)
+        for line in split(journal):
             if line.startswith(b'{"pid":') and (entry := parsed(line)) and is_holder(entry):
                 found = entry
     return found

@@ -1,6 +1,6 @@
 """How far a run is, for whoever looks on: read from its journal, without disturbing it."""
 
-import hashlib
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 from batch.errors import InputMissingError, InputUnusableError
 from batch.journal import lines
 from batch.journal.journal import journal_path
+from batch.journal.leftover import is_over
 from batch.journal.lock import described, is_held
 from batch.journal.reading import Reading
 from batch.report import recorded
@@ -74,6 +75,8 @@ def run_state(report: Path) -> RunState | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None  # so no run can have left one
         raise InputMissingError(f"{path}: {error.strerror}") from None
 
 
@@ -84,24 +87,8 @@ def _read(report: Path, file: BinaryIO, *, is_running: bool) -> RunState | None:
         if "row" in entry:
             summary.add(recorded(entry["row"], lines.outcome_of(entry)))
     header, holder = reading.header, reading.holder
-    if not holder or (not is_running and _is_over(reading, report)):
+    if not holder or (not is_running and is_over(reading, report)):
         return None
     summary.job = printable(header["job"], 40)
     command, of = printable(header["command"]), printable(header["input"])
     return RunState(command, of, holder["rows"], holder["to_settle"], summary, is_running, holder)
-
-
-def _is_over(reading: Reading, report: Path) -> bool:
-    """Whether nothing is left to be done. A run may have been killed before its report came to its place."""
-    end = reading.last
-    return not reading.is_torn and (
-        "placed" in end or ("written" in end and end["written"] == _sha256(report))
-    )
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

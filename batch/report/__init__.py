@@ -9,21 +9,28 @@ from batch.report.layout import (
     report_format,
     timestamp,
 )
+from batch.report.place import Place, check_writable, followed, look_at, previous, set_aside, unused
 from batch.report.reader import Report, open_report, read_summary
-from batch.report.writer import ReportWriter, check_writable, remove_report
+from batch.report.writer import ReportWriter, remove_report
 
 __all__ = [
     "LEADING_COLUMNS",
     "OUTCOME_COLUMNS",
     "REPORT_COLUMNS",
+    "Place",
     "Report",
     "ReportFormat",
     "ReportWriter",
     "check_writable",
+    "followed",
+    "look_at",
     "open_report",
+    "previous",
     "read_summary",
     "recorded",
     "remove_report",
     "report_format",
+    "set_aside",
     "timestamp",
+    "unused",
 ]

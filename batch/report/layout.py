@@ -64,6 +64,9 @@ def recorded(row: int, outcome: Outcome) -> Record:
 
 def timestamp(seconds: float | None) -> str | None:
     """Return a time as RFC 3339 in UTC with milliseconds."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if seconds is None else rfc3339(datetime.fromtimestamp(seconds, UTC))
+
+
+def rfc3339(time: datetime) -> str:
+    """Return a time that is in UTC as RFC 3339 with milliseconds."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

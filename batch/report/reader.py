@@ -1,26 +1,41 @@
 """Reading an outcome file back: its rows with what it says of each."""
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from batch.errors import InputUnusableError
-from batch.job import Column
-from batch.model import Record, Row, Status
+from batch.job import Column, RowError
+from batch.model import Dialect, Record, Row
+from batch.report.cells import bare
 from batch.report.layout import REPORT_COLUMNS
+from batch.report.records import as_written, edited, label_of
 from batch.source import Format, Source, open_source
+from batch.source.names import folded
 from batch.summary import Summary
-from batch.text import printable, quoted
+from batch.text import printable
 
-_NUMERIC = frozenset({"row", "http_status", "attempts", "duration_ms"})
 _REQUIRED = frozenset({"job", "outcome"})
-_COLUMNS = tuple(Column(name, name in _REQUIRED, numeric=name in _NUMERIC) for name in REPORT_COLUMNS)
+_COLUMNS = tuple(Column(name, name in _REQUIRED, lenient=name not in _REQUIRED) for name in REPORT_COLUMNS)
+_JOB, _OUTCOME = map(REPORT_COLUMNS.index, ("job", "outcome"))
 
 Select = Callable[[Record], Record | None]
 """Says of a row what a run shall take to be its earlier outcome, or None where it shall not take the row."""
+
+IsSound = Callable[[Sequence[str]], bool]
+"""Whether a row can be sent, by its cells of the columns that a job asks for."""
+
+
+def _every(record: Record) -> Record:
+    return record
+
+
+def _always(_cells: Sequence[str]) -> bool:
+    return True
 
 
 class Report:
@@ -29,15 +44,18 @@ class Report:
     Rows are numbered anew by their place among those selected; their labels are those of the file.
 
     Attributes:
-        job: name of the job that all its rows are of.
+        job: name of the job that all its rows are of; empty if there are no rows.
 
     """
 
-    def __init__(self, source: Source, columns: int, select: Select) -> None:
+    def __init__(
+        self, source: Source, columns: int, select: Select, jobs: Collection[str], is_sound: IsSound
+    ) -> None:
         self._source = source
         self._columns = columns
         self._select = select
-        self.job = self._job()
+        self._is_sound = is_sound
+        self.job = self._job(jobs)
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +86,16 @@ class Report:
         return [name for name in self._source.columns if name.lower() not in REPORT_COLUMNS]
 
     @property
+    def dialect(self) -> Dialect:
+        """How it is written if it is CSV; else how CSV is written by default."""
+        return self._source.dialect
+
+    @property
+    def mode(self) -> int | None:
+        """Permissions of a regular file, or None for standard input or a pipe."""
+        return self._source.mode
+
+    @property
     def dropped(self) -> list[str]:
         """No column is dropped: what is not the input's own is the earlier outcome."""
         return []
@@ -94,128 +122,55 @@ class Report:
                 known = self._source.columns[: len(values)]
                 own = _own(known)
             if problem:
-                raise self._unusable(line, problem)
+                raise self._unusable(row, problem)
             try:
-                record = _record(place, cells[columns:], job)
+                record = as_written(place, cells[columns:], job)
             except (KeyError, ValueError):
-                raise self._unusable(line, _problem(cells[columns:], job)) from None
+                record = self._edited(row)
             earlier = select(record)
             if earlier is not None:
                 number += 1
                 yield new(Row, (number, line, cells[:columns], own(values), "", earlier))
 
-    def _job(self) -> str:
+    def _job(self, jobs: Collection[str]) -> str:
+        """Return the job of the first row that names one.
+
+        Raises:
+            InputUnusableError: no row names one, or no object of a JSON file has an outcome.
+
+        """
+        row, job = None, ""
         for row in self._source.rows():
             if row.problem:
-                raise self._unusable(row.line, row.problem)
-            if job := row.cells[self._columns + 1]:
+                raise self._unusable(row, row.problem)
+            told = row.cells[self._columns :]
+            job = job or bare(told[_JOB]).lower()
+            if job and told[_OUTCOME]:
                 return job
-            raise self._unusable(row.line, "job is missing")
-        return ""
+        if row is None:
+            return ""
+        if "outcome" not in map(folded, self._source.columns):
+            raise InputUnusableError(f"{self.name}: column outcome is missing, so this is not a report")
+        if not job:
+            names = f"one of {', '.join(jobs)}" if jobs else "the name of its job"
+            raise InputUnusableError(
+                f"{self.name}: column job is empty in every row, so it is not known what the rows are for; "
+                f"if this is a report, fill it with {names}"
+            )
+        return job
 
-    def _unusable(self, line: int, text: str) -> InputUnusableError:
-        return InputUnusableError(f"{self.name}, line {line}: not a row of a report: {text}")
-
-
-def open_report(path: str, columns: Sequence[Column] = (), select: Select = lambda record: record) -> Report:
-    """Open an outcome file of any form.
-
-    Args:
-        path: where it is, or `-` for standard input.
-        columns: the columns that a job asks for.
-        select: which of its rows to take.
-
-    Raises:
-        InputMissingError: it is not there, or may not be read.
-        InputUnusableError: it is no outcome file.
-
-    """
-    # Spreadsheets leave rows of empty cells behind the last.
-    source = open_source(path, format=None, columns=(*columns, *_COLUMNS), skip_empty=True)
-    try:
-        return Report(source, len(columns), select)
-    except BaseException:
-        source.close()
-        raise
-
-
-def read_summary(path: str) -> Summary:
-    """Sum up an outcome file of any form.
-
-    Raises:
-        InputMissingError: there is no such file.
-        InputUnusableError: it is no outcome file.
-
-    """
-    with open_report(path) as report:
-        summary = Summary(printable(report.job, 40))
-        for row in report.rows():
-            assert row.earlier is not None
-            summary.add(row.earlier)
-    return summary
-
-
-_LONGEST_NUMBERS = 54
-_STATUSES = {status.value: status for status in Status}
-
-# A named tuple's own constructor is a function in Python, and takes twice the time.
-_new_record = tuple.__new__
-
-
-def _record(place: int, cells: Sequence[str], job: str) -> Record:
-    row, of, outcome, reason, http_status, code, message, request_id, attempts, start, end, took = cells
-    if (
-        of != job
-        or len(row) + len(attempts) + len(took) > _LONGEST_NUMBERS
-        or (start and _has_no_zone(start))
-        or (end and _has_no_zone(end))
-    ):
-        raise ValueError
-    return _new_record(
-        Record,
-        (
-            int(row) if row else place,
-            _STATUSES[outcome],
-            reason,
-            int(http_status) if http_status else None,
-            code,
-            message,
-            request_id,
-            int(attempts) if attempts else 0,
-            start or None,
-            end or None,
-            int(took) if took else None,
-        ),
-    )
-
-
-def _has_no_zone(time: str) -> bool:
-    return datetime.fromisoformat(time).tzinfo is None
-
-
-def _problem(cells: Sequence[str], job: str) -> str:
-    """Say what is wrong with a row that makes no record."""
-    texts = dict(zip(REPORT_COLUMNS, cells, strict=True))
-    if texts["job"] != job:
-        return f"job: {quoted(texts['job'])} after {quoted(job)}"
-    if texts["outcome"] not in _STATUSES:
-        return f"outcome: {quoted(texts['outcome'])} is none"
-    for name in sorted(_NUMERIC):
+    def _edited(self, row: Row) -> Record:
+        asked, told = row.cells[: self._columns], row.cells[self._columns :]
         try:
-            is_number = abs(int(texts[name] or 0)) < 10**18
-        except ValueError:
-            is_number = False
-        if not is_number:
-            return f"{name}: {quoted(texts[name])} is not a number"
-    wrong = "finished_at" if _is_time(texts["started_at"]) else "started_at"
-    return f"{wrong}: {quoted(texts[wrong])} is not a time with its zone"
+            return edited(row.number, told, self.job, partial(self._is_sound, asked))
+        except RowError as error:
+            raise self._unusable(row, f"{error.column}: {error}") from None
 
-
-def _is_time(text: str) -> bool:
-    try:
-        return not text or not _has_no_zone(text)
-    except ValueError:
-        return False
+    def _unusable(self, row: Row, text: str) -> InputUnusableError:
+        label = label_of(row.cells[self._columns :]) or row.number
+        return InputUnusableError(
+            f"{self.name}, line {row.line} (row {label}): not a row of a report: {text}"
+        )
 
 
 def _own(columns: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
@@ -224,3 +179,65 @@ def _own(columns: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda values: [values[place] for place in places]
+
+
+def open_report(
+    path: str,
+    columns: Sequence[Column] = (),
+    select: Select = _every,
+    *,
+    jobs: Collection[str] = (),
+    is_sound: IsSound = _always,
+    spool: Path | None = None,
+) -> Report:
+    """Open an outcome file of any form.
+
+    Args:
+        path: where it is, or `-` for standard input.
+        columns: the columns that a job asks for.
+        select: which of its rows to take.
+        jobs: names of the jobs that there are, for the message that a report lacks one.
+        is_sound: whether a row without an outcome can be sent, by its cells of `columns`.
+        spool: the folder for a copy of standard input where the system has none for temporary files.
+
+    Raises:
+        InputMissingError: it is not there, or may not be read.
+        InputUnusableError: it is no outcome file.
+
+    """
+    # Spreadsheets leave rows of empty cells behind the last.
+    source = open_source(path, format=None, columns=(*columns, *_COLUMNS), is_report=True, spool=spool)
+    try:
+        return Report(source, len(columns), select, jobs, is_sound)
+    except BaseException:
+        source.close()
+        raise
+
+
+def read_summary(
+    path: str,
+    columns: Sequence[Column] = (),
+    *,
+    jobs: Collection[str] = (),
+    is_sound: IsSound = _always,
+) -> Summary:
+    """Sum up an outcome file of any form.
+
+    Args:
+        path: where it is, or `-` for standard input.
+        columns: the columns by which `is_sound` judges a row; none has to be there.
+        jobs: names of the jobs that there are, for the message that a report lacks one.
+        is_sound: whether a row without an outcome could be sent.
+
+    Raises:
+        InputMissingError: there is no such file.
+        InputUnusableError: it is no outcome file.
+
+    """
+    wanted = [replace(column, required=False) for column in columns]
+    with open_report(path, wanted, jobs=jobs, is_sound=is_sound) as report:
+        summary = Summary(printable(report.job, 40))
+        for row in report.rows():
+            assert row.earlier is not None
+            summary.add(row.earlier)
+    return summary

@@ -2,21 +2,19 @@
 
 import contextlib
 import csv
-import errno
 import hashlib
 import io
 import json
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import orjson
 
-from batch.disk import check_replaceable, sync_folder
+from batch.disk import fitting, sync_folder
 from batch.errors import OutputError
-from batch.model import Record
+from batch.model import Dialect, Record
 from batch.report.layout import (
     LEADING_COLUMNS,
     OUTCOME_COLUMNS,
@@ -25,6 +23,11 @@ from batch.report.layout import (
     report_format,
 )
 from batch.text import defused
+
+_SEPARATORS = frozenset(",;\t")
+_DEFAULT_DIALECT = Dialect()
+_DEFAULT_MODE = 0o666
+_OWNER = 0o600
 
 
 class ReportWriter:
@@ -37,24 +40,36 @@ class ReportWriter:
         job: name of the job.
         columns: the input's own columns.
         mark: part of the temporary file's name.
+        dialect: how CSV is written.
+        mode: permissions of the input, or None if it has none. Nobody else may read the report who may not
+            read the input, or the report that this one replaces.
 
     Raises:
         OutputError: the folder takes no file.
 
     """
 
-    def __init__(self, path: Path, job: str, columns: Sequence[str], *, mark: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        job: str,
+        columns: Sequence[str],
+        *,
+        mark: str = "",
+        dialect: Dialect = _DEFAULT_DIALECT,
+        mode: int | None = None,
+    ) -> None:
         self.path = path
         self.rows = 0
         self._job = job
         form = report_format(path)
         try:
-            descriptor, self._temporary = _temporary(path, mark)
+            descriptor, self._temporary = _temporary(path, mark, mode)
         except OSError as error:
             raise _unwritable(path, error) from error
         # newline="" is csv's own wish; the writers end their lines themselves.
         self._file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115 - closed in __exit__
-        self._form = _FORMS[form](self._file, columns)
+        self._form = _form(form, self._file, columns, dialect)
 
     def __enter__(self) -> Self:
         return self
@@ -113,26 +128,6 @@ class ReportWriter:
             raise _unwritable(self.path, error) from error
 
 
-def check_writable(path: Path) -> None:
-    """Find out before a run whether a report can be put at `path`.
-
-    Raises:
-        OutputError: it cannot.
-        UsageError: its name asks for no known form.
-
-    """
-    report_format(path)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a directory")
-        # Without a name: another run may be at work with the writer's own, and a kill leaves nothing behind.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-        check_replaceable(path)
-    except OSError as error:
-        raise OutputError(f"{_unwritable(path, error)}; nothing was sent") from error
-
-
 def remove_report(path: Path) -> None:
     """Take an outcome file away, if there is one.
 
@@ -159,12 +154,18 @@ class _Line:
 
 
 class _CsvForm:
-    def __init__(self, file: io.TextIOBase, columns: Sequence[str]) -> None:
+    def __init__(self, file: io.TextIOBase, columns: Sequence[str], dialect: Dialect) -> None:
         self._write = file.write
         self._width = len(columns)
-        self._commas = len(columns) + len(REPORT_COLUMNS) - 1
-        self._line = csv.writer(_Line(), lineterminator="\n").writerow
-        self._quoted_line = csv.writer(_Line(), lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
+        self._join = dialect.delimiter.join
+        self._separator, self._line_end = dialect.delimiter, dialect.line_end
+        self._separators = len(columns) + len(REPORT_COLUMNS) - 1
+        self._other, self._another = _SEPARATORS - {dialect.delimiter}
+        how: dict[str, Any] = {"delimiter": dialect.delimiter, "lineterminator": dialect.line_end}
+        self._line = csv.writer(_Line(), **how).writerow
+        self._quoted_line = csv.writer(_Line(), **how, quoting=csv.QUOTE_ALL).writerow
+        if dialect.mark:
+            self._write("\ufeff")
         self._put([*LEADING_COLUMNS, *columns, *OUTCOME_COLUMNS])
 
     def write(self, job: str, values: Sequence[Any], record: Record) -> None:
@@ -185,23 +186,18 @@ class _CsvForm:
         self._put(cells)
 
     def _put(self, cells: list[str]) -> None:
-        line: Any = ",".join(cells)
+        line = self._join(cells)
+        # csv leaves a lone carriage return unquoted, and a spreadsheet may split at other separators too.
+        if "\r" in line or self._other in line or self._another in line:
+            self._write(self._quoted_line(cells))
         # Most rows need no quoting, and csv takes several times as long to find that out.
-        if line.count(",") > self._commas or '"' in line or "\n" in line or _is_special(line):
-            line = self._line(cells)
-            # csv leaves a lone carriage return unquoted, and a spreadsheet may split at semicolons and tabs.
-            if _is_special(line):
-                line = self._quoted_line(cells)
-            self._write(line)
+        elif line.count(self._separator) > self._separators or '"' in line or "\n" in line:
+            self._write(self._line(cells))
         else:
-            self._write(f"{line}\n")
+            self._write(line + self._line_end)
 
     def end(self) -> None:
         """Nothing follows the last row."""
-
-
-def _is_special(line: str) -> bool:
-    return "\r" in line or ";" in line or "\t" in line
 
 
 class _JsonlForm:
@@ -224,7 +220,8 @@ class _JsonlForm:
 class _JsonForm(_JsonlForm):
     def __init__(self, file: io.TextIOBase, columns: Sequence[str]) -> None:
         super().__init__(file, columns)
-        self._before = "[\n"
+        self._file.write("[\n")
+        self._before = ""
 
     def write(self, job: str, values: Sequence[Any], record: Record) -> None:
         self._file.write(self._before)
@@ -235,11 +232,10 @@ class _JsonForm(_JsonlForm):
         self._file.write("]\n")
 
 
-_FORMS: dict[ReportFormat, Callable[[io.TextIOBase, Sequence[str]], _Form]] = {
-    ReportFormat.CSV: _CsvForm,
-    ReportFormat.JSON: _JsonForm,
-    ReportFormat.JSONL: _JsonlForm,
-}
+def _form(form: ReportFormat, file: io.TextIOBase, columns: Sequence[str], dialect: Dialect) -> _Form:
+    if form is ReportFormat.CSV:
+        return _CsvForm(file, columns, dialect)
+    return _JsonForm(file, columns) if form is ReportFormat.JSON else _JsonlForm(file, columns)
 
 
 def _json_text(value: Any) -> str:
@@ -251,20 +247,19 @@ def _json_text(value: Any) -> str:
         return json.dumps(value)
 
 
-def _temporary(path: Path, mark: str) -> tuple[int, str]:
+def _temporary(path: Path, mark: str, mode: int | None) -> tuple[int, str]:
     """Open the file beside a report's place; one that a killed run left there is used again."""
     name = path.with_name(_temporary_name(path, mark))
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    allowed = _DEFAULT_MODE if mode is None else _DEFAULT_MODE & mode | _OWNER
+    descriptor = os.open(name, flags, allowed)
     with contextlib.suppress(FileNotFoundError):
-        os.fchmod(descriptor, path.stat().st_mode & 0o777)  # as private as the report that it replaces
+        os.fchmod(descriptor, path.stat().st_mode & allowed)
     return descriptor, str(name)
 
 
 def _temporary_name(path: Path, mark: str) -> str:
-    name = f".{path.name}.{mark}.tmp" if mark else f".{path.name}.tmp"
-    if len(os.fsencode(name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
-        return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.tmp"
-    return name
+    return fitting(path.parent, f".{path.name}.{mark}" if mark else f".{path.name}", ".tmp").name
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -1,16 +1,18 @@
 """Rows from CSV, JSON and JSON Lines, streamed, as often as they are asked for."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Protocol, Self
 
 from batch.job import Column
-from batch.model import Row
+from batch.model import Dialect, Row
 from batch.source.delimited import DelimitedReader
 from batch.source.files import InputFile
-from batch.source.json_text import ArrayReader, LinesReader
+from batch.source.json_rows import JsonReader
+from batch.source.limits import INPUT, REPORT
+from batch.source.packed import SUFFIXES
 
 __all__ = ["Format", "Input", "Source", "open_source"]
 
@@ -26,15 +28,12 @@ class Format(StrEnum):
 class _Reader(Protocol):
     columns: list[str]
     dropped: list[str]
+    dialect: Dialect
 
     def rows(self) -> Iterator[Row]: ...
 
 
-_JSON_READERS: dict[Format, Callable[[InputFile, Sequence[Column], Collection[str]], _Reader]] = {
-    Format.JSON: ArrayReader,
-    Format.JSONL: LinesReader,
-}
-_SUFFIXES = {
+_FORMATS = {
     ".csv": Format.CSV,
     ".json": Format.JSON,
     ".jsonl": Format.JSONL,
@@ -69,8 +68,18 @@ class Input(Protocol):
         ...
 
     @property
+    def dialect(self) -> Dialect:
+        """How it is written if it is CSV; else how CSV is written by default."""
+        ...
+
+    @property
+    def mode(self) -> int | None:
+        """Permissions of a regular file, or None for standard input or a pipe."""
+        ...
+
+    @property
     def dropped(self) -> list[str]:
-        """Names of the reserved columns that were found and are not carried."""
+        """Names of the columns that are not carried: a report's own, if the input is one."""
         ...
 
     def is_at(self, path: Path) -> bool:
@@ -120,8 +129,18 @@ class Source:
         return list(self._reader.columns)
 
     @property
+    def dialect(self) -> Dialect:
+        """How it is written if it is CSV; else how CSV is written by default."""
+        return self._reader.dialect
+
+    @property
+    def mode(self) -> int | None:
+        """Permissions of a regular file, or None for standard input or a pipe."""
+        return self._file.mode
+
+    @property
     def dropped(self) -> list[str]:
-        """Names of the reserved columns that were found and are not carried."""
+        """Names of the columns that are not carried: a report's own, if the input is one."""
         return list(self._reader.dropped)
 
     def is_at(self, path: Path) -> bool:
@@ -132,7 +151,7 @@ class Source:
         """Return an iterator over all rows from the first on; each call is a pass of its own.
 
         Raises:
-            InputUnusableError: the input is no list of rows, has none, or was changed since it was opened.
+            InputUnusableError: the input is no list of rows, or was changed since it was opened.
 
         """
         return self._reader.rows()
@@ -144,7 +163,8 @@ def open_source(
     format: Format | None,  # noqa: A002
     columns: Sequence[Column],
     reserved: Collection[str] = (),
-    skip_empty: bool = False,
+    is_report: bool = False,
+    spool: Path | None = None,
 ) -> Source:
     """Open an input.
 
@@ -152,23 +172,27 @@ def open_source(
         path: where it is, or `-` for standard input.
         format: how it is written; None to tell by the name, else by the content.
         columns: the columns a job asks for.
-        reserved: names of columns not to carry, unless the job asks for them.
-        skip_empty: whether a row of empty CSV cells is a blank line and not a row.
+        reserved: names of a report's columns. They are not carried if all are there, and else under others.
+        is_report: whether it is read as a report; there a column's own name beats its other names.
+        spool: the folder for a copy of standard input where the system has none for temporary files.
 
     Raises:
         InputMissingError: it is not there, or may not be read.
-        InputUnusableError: it is empty, no text, or lacks a column.
+        InputUnusableError: it is empty, no text, or has no header with the columns that the job needs.
 
     """
-    file = InputFile(path)
+    file = InputFile(path, REPORT if is_report else INPUT, spool)
     try:
-        first = file.first_byte()
-        found = format or _format_by_name(path) or _FIRST_BYTES.get(first, Format.CSV)
+        found = format or _format_by_name(path)
+        if not (is_report and found is Format.JSONL):
+            first = file.first_byte()
+            found = found or _FIRST_BYTES.get(first, Format.CSV)
         reader: _Reader
         if found is Format.CSV:
-            reader = DelimitedReader(file, columns, reserved, skip_empty=skip_empty)
+            reader = DelimitedReader(file, columns, reserved, is_report=is_report)
         else:
-            reader = _JSON_READERS[found](file, columns, reserved)
+            is_list = found is Format.JSON
+            reader = JsonReader(file, columns, reserved, is_list=is_list, is_report=is_report)
         return Source(file, found, reader)
     except BaseException:
         file.close()
@@ -177,4 +201,6 @@ def open_source(
 
 def _format_by_name(path: str) -> Format | None:
     name = PurePath(path.lower())
-    return _SUFFIXES.get((name.with_suffix("") if name.suffix == ".gz" else name).suffix)
+    while name.suffix in SUFFIXES:
+        name = name.with_suffix("")
+    return _FORMATS.get(name.suffix)

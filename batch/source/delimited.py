@@ -1,21 +1,20 @@
 """Rows from CSV."""
 
 import csv
-import io
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 
-from batch.errors import InputUnusableError
 from batch.job import Column
-from batch.model import Row
+from batch.model import Dialect, Row
 from batch.source.files import InputFile
-from batch.source.names import ABSENT, folded, listed, meant_for, picker, places, unused
+from batch.source.header import find_header, open_quote
+from batch.source.limits import REPORT
+from batch.source.lines import Lines
+from batch.source.names import ABSENT, agreed, folded, picker, places, spellings, unused
 from batch.text import quoted
 
-_DELIMITERS = (",", ";", "\t")
-_LENGTH_OF_AN_ID = 16
-_BATCH = 64 * 1024
+# The parser's own limit of a cell holds for the whole program. It must not be met: a row has one already.
+csv.field_size_limit(2 * REPORT.size)
 
 
 class DelimitedReader:
@@ -24,12 +23,13 @@ class DelimitedReader:
     Args:
         file: what to read.
         columns: the columns a job asks for.
-        reserved: names of columns not to carry, unless the job asks for them.
-        skip_empty: whether a row of empty cells is a blank line and not a row.
+        reserved: names of a report's columns.
+        is_report: whether the file is a report itself; there a column's own name beats its other names.
 
     Attributes:
-        columns: names of the columns carried, as spelled in the header.
+        columns: names of the columns carried.
         dropped: names of the columns not carried.
+        dialect: how the table is written.
 
     """
 
@@ -39,216 +39,160 @@ class DelimitedReader:
         columns: Sequence[Column],
         reserved: Collection[str],
         *,
-        skip_empty: bool = False,
+        is_report: bool = False,
     ) -> None:
         self._file = file
-        self._skip_empty = skip_empty
-        self._delimiter, line, names = self._header(columns)
+        self._asked = columns
+        self._header = find_header(file, columns)
+        names = self._header.names
+        self.dialect = Dialect(self._header.delimiter, self._header.line_end, file.has_mark)
         self._width = len(names)
         self._wanted = places(names, columns)
-        self._check(names, columns, line)
-        self._carried: list[int] = []
-        self.columns: list[str] = []
-        self.dropped: list[str] = []
-        reserved = {folded(name) for name in reserved}
-        given = {name.strip() for name in names}
-        for place, name in enumerate(names):
-            if place not in self._wanted and folded(name) in reserved:
-                self.dropped.append(name.strip())
-                continue
-            if name.strip() in self.columns:
-                raise file.unusable(f"column {quoted(name.strip())} is named twice", line)
-            self._carried.append(place)
-            self.columns.append(name.strip() or unused("", place + 1, {*given, *self.columns}))
+        self._others = [] if is_report else _others(names, columns, self._wanted)
+        self._carried, self.columns, self.dropped = _carried(
+            names, self._wanted, {folded(name) for name in reserved}
+        )
+        self._keep_all = len(self._carried) == self._width
+        self._pick_cells, self._absent = picker(self._wanted)
+        self._pick_values, _ = picker(self._carried)
 
     def rows(self) -> Iterator[Row]:
-        """Yield all rows.
+        """Yield all rows. Blank lines and rows of empty cells are none.
 
         Raises:
-            InputUnusableError: the text is not UTF-8, a quote is never closed, or there is no row.
+            InputUnusableError: the text is not UTF-8, a quote is never closed, or a row is too large.
 
         """
-        pick_cells, absent = picker(self._wanted)
-        pick_values, _ = picker(self._carried)
-        keep_all = len(self._carried) == self._width
-        # In a table one column wide a blank line is as wide as a row: there every row takes the long way.
-        width = self._width if self._width > 1 else -1
+        pick_cells, absent, pick_values = self._pick_cells, self._absent, self._pick_values
+        keep_all = self._keep_all
+        # Every row takes the long way where two of its cells may say different things, or where a blank line
+        # is as wide as a row.
+        width = self._width if self._width > 1 and not self._others else -1
+        first = next((place for place in self._wanted if place != ABSENT), 0)
         # A named tuple's own constructor is a function in Python, and the dearest thing here.
-        new, skip_empty = tuple.__new__, self._skip_empty
-        number = 0
+        new = tuple.__new__
+        number, header = 0, self._header
+        line = next_line = header.skipped + 1  # behind the lines that the parser has taken
         with self._file.open_text() as stream:
-            lines = _Lines(self._file, stream)
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
-            next(filter(_is_row, reader))
-            line = reader.line_num + 1
+            lines = Lines(
+                self._file,
+                stream,
+                header.delimiter,
+                skipped=header.skipped,
+                header=header.text,
+                row_start=lambda: line,
+            )
+            reader = csv.reader(lines, delimiter=header.delimiter, strict=True)
+            next(reader)
+            line = reader.line_num + next_line
             while not lines.ended:
-                problem = ""
                 try:
                     for fields in reader:
-                        if skip_empty and not any(fields):
-                            line = reader.line_num + 1
-                            continue
-                        if len(fields) != width:
-                            if not _is_row(fields):
-                                line = reader.line_num + 1
-                                continue
-                            problem = self._fit(fields)
-                        number += 1
-                        values = fields if keep_all else pick_values(fields)
-                        yield new(Row, (number, line, pick_cells(fields) + absent, values, problem, None))
-                        problem = ""
-                        line = reader.line_num + 1
-                except csv.Error as error:
-                    self._refuse_open_quote(error, lines, line, reader.line_num)
-                    fields = self._salvaged(lines, line, reader.line_num)
-                    problem = "has text after a closing quote"
+                        if len(fields) != width or not fields[first]:
+                            if _is_row(fields):
+                                number += 1
+                                yield self._fitted(number, line, lines, fields)
+                        else:
+                            number += 1
+                            values = fields if keep_all else pick_values(fields)
+                            yield new(Row, (number, line, pick_cells(fields) + absent, values, "", None))
+                        line = reader.line_num + next_line
+                except csv.Error:
                     number += 1
-                    yield Row(number, line, pick_cells(fields) + absent, pick_values(fields), problem)
-                    line = reader.line_num + 1
-        if not number:
-            raise self._file.unusable("has a header but no rows")
+                    yield self._salvaged(number, line, lines, reader.line_num + next_line - 1)
+                    line = reader.line_num + next_line
         self._file.check_unchanged()
 
-    def _header(self, columns: Sequence[Column]) -> tuple[str, int, list[str]]:
-        best: tuple[tuple[int, int], str, int, list[str]] | None = None
-        failure: InputUnusableError | None = None
-        for delimiter in _DELIMITERS:
-            try:
-                line, names = self._first_row(delimiter)
-            except InputUnusableError as error:
-                failure = failure or error
-                continue
-            recognised = sum(place != ABSENT for place in places(names, columns))
-            score = (recognised, len(names))
-            if best is None or score > best[0]:
-                best = score, delimiter, line, names
-        if best is None:
-            assert failure is not None
-            raise failure
-        return best[1:]
-
-    def _first_row(self, delimiter: str) -> tuple[int, list[str]]:
-        with self._file.open_text() as stream:
-            lines = _Lines(self._file, stream)
-            reader = csv.reader(lines, delimiter=delimiter, strict=True)
-            line = 0
-            try:
-                for fields in reader:
-                    if _is_row(fields):
-                        return line + 1, fields
-                    line = reader.line_num
-            except csv.Error as error:
-                self._refuse_open_quote(error, lines, line + 1, reader.line_num)
-                raise self._file.unusable("there is text after a closing quote", line + 1) from None
-        raise self._file.unusable("is empty")
-
-    def _check(self, names: list[str], columns: Sequence[Column], line: int) -> None:
-        for place in self._wanted:
-            same = [name for name in names if folded(name) == folded(names[place])]
-            if place != ABSENT and len(same) > 1:
-                raise self._file.unusable(f"column {quoted(same[0].strip())} is named twice", line)
-        missing = [
-            column
-            for column, place in zip(columns, self._wanted, strict=True)
-            if place == ABSENT and column.required
-        ]
-        if not missing:
-            return
-        free = [name.strip() for place, name in enumerate(names) if place not in self._wanted]
-        wanted = [column.name for column in columns if column.required]
-        hints = [
-            f"{quoted(meant)} was probably meant: rename it"
-            for column in missing
-            if len(names) > 1 and (meant := meant_for(column, free))
-        ]
-        if len(free) == len(names) and not hints:
-            if names[0].lstrip().startswith(("[", "{")):
-                raise self._file.unusable("this is JSON, not CSV: use --format json or --format jsonl", line)
-            if any(_is_data(name) for name in names):
-                raise self._file.unusable(
-                    f"there is no header: the first line must name the columns {listed(wanted)}", line
-                )
-        if len(names) == 1 and any(folded(name) in folded(names[0]) for name in wanted):
-            hints = ["columns are separated by comma, semicolon or tab"]
-        subject = "column {} is missing" if len(missing) == 1 else "columns {} are missing"
-        text = "; ".join([subject.format(listed(column.name for column in missing)), *hints])
-        raise self._file.unusable(f"{text} (the header names {listed(map(str.strip, names))})", line)
+    def _fitted(self, number: int, line: int, lines: Lines, fields: list[str], problem: str = "") -> Row:
+        """Return a row of any width and with cells that may say different things."""
+        if len(fields) > self._file.limits.columns:
+            raise lines.too_wide()
+        unfit = self._fit(fields)
+        problems = [problem or unfit]
+        cells = [*self._pick_cells(fields), *self._absent]
+        for at, name, place in self._others:
+            column = self._asked[at].name
+            cells[at], differs = agreed(column, cells[at], name, fields[place])
+            problems.append(differs)
+        values = fields if self._keep_all else self._pick_values(fields)
+        return Row(number, line, tuple(cells), values, "; ".join(filter(None, problems)))
 
     def _fit(self, fields: list[str]) -> str:
-        """Bring a row to the header's width, and say what was wrong with it."""
-        count, width = len(fields), self._width
-        if count == width:
-            return ""
-        text = f"has {_counted(count)}, the header names {width}"
-        if count > width:
-            text += f"; the surplus begins with {quoted(fields[width])}"
-            del fields[width:]
-        else:
-            fields.extend([""] * (width - count))
-        return text
+        """Bring a row to the header's width, and say what was wrong with it.
 
-    def _refuse_open_quote(self, error: csv.Error, lines: "_Lines", start: int, line: int) -> None:
-        """Refuse the file unless the line after a broken row surely begins a new one.
-
-        It does if quotes are even up to the end of the broken line. Otherwise the row may have swallowed
-        others, or what follows may be the rest of a cell.
+        Spreadsheets leave out empty cells at the end of a row, and add others.
         """
-        within = line > start
-        if lines.ended:
-            raise self._file.unusable("a quote opened there is never closed", start) from None
-        if "field larger" in str(error):
-            limit = csv.field_size_limit()
-            cause = "a quote opened there is never closed" if within else "a field there is too long"
-            raise self._file.unusable(f"{cause} (a field holds {limit} characters at most)", start) from None
-        if (lines.line(line).count('"') + within) % 2:
-            cause = "a quote opened there is never closed, or closed too early"
-            raise self._file.unusable(cause, start) from None
+        count, width = len(fields), self._width
+        problem = f"has {_counted(count)}, the header names {width}"
+        if count >= width:
+            surplus = next((cell for cell in fields[width:] if cell.strip()), "")
+            del fields[width:]
+            return f"{problem}; the surplus begins with {quoted(surplus)}" if surplus else ""
+        fields.extend([""] * (width - count))
+        is_short = any(
+            place >= count and column.required
+            for place, column in zip(self._wanted, self._asked, strict=True)
+        )
+        return problem if is_short else ""
 
-    def _salvaged(self, lines: "_Lines", start: int, line: int) -> list[str]:
-        """Return what can be made of a row with text after a closing quote."""
+    def _salvaged(self, number: int, line: int, lines: Lines, last: int) -> Row:
+        """Return what can be made of a row with text after a closing quote.
+
+        Raises:
+            InputUnusableError: others may have been taken for a part of it.
+
+        """
+        if error := open_quote(self._file, lines, line, last):
+            raise error from None
         fields: list[str] = []
-        if line == start:
+        if last == line:
             with suppress(csv.Error):
-                fields = next(csv.reader([lines.line(line)], delimiter=self._delimiter))
-        self._fit(fields)
-        return fields
+                fields = next(csv.reader([lines.line(line)], delimiter=self._header.delimiter))
+        return self._fitted(number, line, lines, fields, "has text after a closing quote")
 
 
-class _Lines:
-    """The lines of a text, in batches, so that no line costs more than the parser's own work on it."""
+def _others(
+    names: Sequence[str], columns: Sequence[Column], wanted: Sequence[int]
+) -> list[tuple[int, str, int]]:
+    """Return where a column stands a second time under another name: number, that name and its place."""
+    return [
+        (number, name.strip(), place)
+        for number, column in enumerate(columns)
+        if wanted[number] != ABSENT
+        for place, name in enumerate(names)
+        if place not in wanted and folded(name) in map(folded, spellings(column))
+    ]
 
-    def __init__(self, file: InputFile, stream: io.TextIOWrapper) -> None:
-        self._file = file
-        self._stream = stream
-        self._batch: list[str] = []
-        self._before = 0
-        self.ended = False
 
-    def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(self._batches())
+def _carried(
+    names: Sequence[str], wanted: Sequence[int], reserved: Collection[str]
+) -> tuple[list[int], list[str], list[str]]:
+    """Return places and names of the columns that are carried, and the names of those that are not.
 
-    def line(self, number: int) -> str:
-        """Return the line that was given last, by its number."""
-        return self._batch[number - self._before - 1]
-
-    def _batches(self) -> Iterator[list[str]]:
-        try:
-            while batch := self._stream.readlines(_BATCH):
-                self._before += len(self._batch)
-                self._batch = batch
-                yield batch
-        except UnicodeDecodeError:
-            place = self._file.not_utf8() or (0, 0)
-            raise self._file.unusable("this is not UTF-8: save the file as UTF-8", *place) from None
-        self.ended = True
+    Only a report's columns are not, and only if they are all there: the file is a report then.
+    """
+    is_report = bool(reserved) and set(reserved) <= set(map(folded, names))
+    taken = {name.strip() for name in names}
+    used: set[str] = set()
+    carried: list[int] = []
+    dropped: list[str] = []
+    columns: list[str] = []
+    for place, given in enumerate(names):
+        name = given.strip()
+        if place not in wanted and folded(name) in reserved and is_report:
+            dropped.append(name)
+            continue
+        if place not in wanted and (not name or name in used or folded(name) in reserved):
+            name = unused(name, place + 1, taken, reserved)
+        taken.add(name)
+        used.add(name)
+        carried.append(place)
+        columns.append(name)
+    return carried, columns, dropped
 
 
 def _is_row(fields: list[str]) -> bool:
-    return len(fields) > 1 or (len(fields) == 1 and not fields[0].isspace())
-
-
-def _is_data(name: str) -> bool:
-    return len(name.strip()) >= _LENGTH_OF_AN_ID and any(map(str.isdigit, name)) and " " not in name.strip()
+    return any(fields) and not (len(fields) == 1 and fields[0].isspace())
 
 
 def _counted(count: int) -> str:

@@ -6,15 +6,15 @@ from operator import itemgetter
 from typing import Any
 
 from batch.job import Column
-from batch.text import quoted
+from batch.text import bare, quoted
 
 ABSENT = -1
 _CLOSE = 0.75
 
 
 def folded(name: str) -> str:
-    """Return a name in the form in which names are compared."""
-    return name.strip().lower()
+    """Return a name in the form in which names are compared, without what other programs put around it."""
+    return bare(name).lower()
 
 
 def places(names: Iterable[str], columns: Sequence[Column]) -> list[int]:
@@ -26,6 +26,13 @@ def places(names: Iterable[str], columns: Sequence[Column]) -> list[int]:
         next((found[key] for key in map(folded, spellings(column)) if key in found), ABSENT)
         for column in columns
     ]
+
+
+def completed(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    """Return the names of an input's columns, and of the required ones of `columns` that it lacks."""
+    found = places(names, columns)
+    missing = zip(columns, found, strict=True)
+    return [*names, *(column.name for column, place in missing if place == ABSENT and column.required)]
 
 
 def spellings(column: Column) -> tuple[str, ...]:
@@ -44,12 +51,40 @@ def meant_for(column: Column, candidates: Iterable[str]) -> str:
     return by_key[max(close)[1]] if close else ""
 
 
-def unused(name: str, number: int, taken: Collection[str]) -> str:
-    """Return the name to carry a column under: its own, or `column_<number>`, and in any case a new one."""
+def unused(name: str, number: int, taken: Collection[str], reserved: Collection[str] = ()) -> str:
+    """Return the name to carry a column under: its own or `column_<number>`, with `_` if that is taken.
+
+    Args:
+        name: its own.
+        number: its place, from 1.
+        taken: names of other columns.
+        reserved: names that no column is carried under in any letter case, folded.
+
+    """
     name = name.strip() or f"column_{number}"
+    if name in taken or folded(name) in reserved:
+        name += "_"
+    if name in taken:
+        name += str(number)  # else names would grow with every one that is the same
     while name in taken:
         name += "_"
     return name
+
+
+def agreed(name: str, cell: str, other_name: str, other: str) -> tuple[str, str]:
+    """Return what two cells say that mean the same column, and the problem if they say different things."""
+    if not other.strip():
+        return cell, ""
+    if not cell.strip():
+        return other, ""
+    if _letters_and_digits(cell) == _letters_and_digits(other):
+        return cell, ""
+    return cell, f"{name} is {quoted(cell)}, {other_name} is {quoted(other)}: which is meant?"
+
+
+def _letters_and_digits(cell: str) -> str:
+    """Return what is left of an id in braces, with or without dashes, when only the id itself counts."""
+    return "".join(filter(str.isalnum, bare(cell).lower().removeprefix("urn:uuid:")))
 
 
 def listed(names: Iterable[str], limit: int = 20) -> str:

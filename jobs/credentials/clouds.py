@@ -4,6 +4,8 @@ Both are in the extra `openstack`. They are synchronous, so a token is fetched i
 """
 
 import ssl
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,15 @@ from batch.text import printable
 from batch.transport import TransportError
 from jobs.credentials.files import warnings_of
 from jobs.credentials.kinds import Cloud, Found, Grant, Token
-from jobs.endpoints import checked_endpoint, place_of_iam
+from jobs.endpoints import iam_base, place_of_iam
 
 if TYPE_CHECKING:
     from openstack.config.cloud_region import CloudRegion
 
 _TIMEOUT = 30.0
+_SECRET_WORDS = ("password", "secret", "token", "passcode")
+"""What is in the names of an entry's members that nobody may see."""
+
 _MISREAD = (AttributeError, LookupError, TypeError, ValueError)
 """What the libraries make of entries of the wrong form; the texts may show what stands there."""
 
@@ -31,8 +36,7 @@ def described(name: str) -> Found:
     """
     region, files = _read(name)
     auth = region.config.get("auth") or {}
-    iam = str(auth.get("auth_url") or "").rstrip("/").removesuffix("/v3")
-    iam = checked_endpoint(iam, f"auth_url of {name} in clouds.yaml") if iam else ""
+    iam = iam_base(str(auth.get("auth_url") or ""), f"auth_url of {name} in clouds.yaml")
     place = place_of_iam(iam)
     return Found(
         f"clouds.yaml, {name}",
@@ -46,7 +50,13 @@ def described(name: str) -> Found:
     )
 
 
-def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Path | None) -> Grant:
+def token_for(
+    cloud: Cloud,
+    project_id: str,
+    project_name: str,
+    authorities: Path | None,
+    learn: Callable[..., None],
+) -> Grant:
     """Fetch a token for the entry, scoped to a project where the entry's own is another one. Blocks.
 
     Args:
@@ -54,6 +64,7 @@ def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Pat
         project_id: of the project, or empty.
         project_name: of the project where its id is not known, or empty.
         authorities: whom to trust if the entry does not say, or None for those whom the system trusts.
+        learn: is called with the entry's secrets before anybody hears them.
 
     Raises:
         ConfigurationError: the entry cannot be used for that.
@@ -61,11 +72,9 @@ def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Pat
         TransportError: the identity service cannot be reached.
 
     """
-    from keystoneauth1 import exceptions as refusals  # noqa: PLC0415
-    from keystoneauth1.session import Session  # noqa: PLC0415
-
     region, _ = _read(cloud.name)
     auth = region.config.get("auth", {})
+    learn(*(str(text) for name, text in auth.items() if text and _is_secret(name)))
     # An entry that names no project, as one of an application credential, is bound to its own.
     is_bound = not (auth.get("project_id") or auth.get("project_name"))
     asked, own = (project_id, project_name), (auth.get("project_id"), auth.get("project_name"))
@@ -79,32 +88,68 @@ def token_for(cloud: Cloud, project_id: str, project_name: str, authorities: Pat
         )
     if verify is True:  # requests would trust a list of its own, not the system's
         verify = str(authorities) if authorities else ssl.get_default_verify_paths().cafile or True
+    access = _asked(region, cloud.name, verify)
+    told = _Told(access)
+    if not (own_id := told.text("project_id")):
+        raise ConfigurationError(f"clouds.yaml, {cloud.name}: its token is for no project")
+    own_name = told.text("project_name")
+    if project_id not in ("", own_id) or project_name not in ("", own_name):
+        raise ConfigurationError(
+            f"clouds.yaml, {cloud.name}: is for project {own_id} ({own_name}), not for "
+            f"{project_id or project_name}: see --project-id"
+        )
+    expires, issued = told.date("expires"), told.date("issued")
+    return Grant(
+        Token(access.auth_token),
+        own_id,
+        (expires - issued).total_seconds() if expires and issued else None,
+        f"user {told.text('username')} of {told.text('user_domain_name')}",
+        own_name,
+        expires.isoformat() if expires else "",
+    )
+
+
+def _asked(region: "CloudRegion", name: str, verify: bool | str) -> Any:
+    """Return what the identity service answers to the request for a token."""
+    from keystoneauth1 import exceptions as refusals  # noqa: PLC0415
+    from keystoneauth1.session import Session  # noqa: PLC0415
+
     try:
         plugin: Any = region.get_auth()
-        access = plugin.get_access(Session(verify=verify, timeout=_TIMEOUT, redirect=False))
+        return plugin.get_access(Session(verify=verify, timeout=_TIMEOUT, redirect=False))
     except refusals.Unauthorized as error:
-        raise DeniedError(f"clouds.yaml, {cloud.name}: {printable(error.message)}") from None
+        raise DeniedError(f"clouds.yaml, {name}: {printable(error.message)}") from None
+    except refusals.MissingAuthPlugin:  # what can be asked without credentials was answered by 401
+        raise DeniedError(
+            f"clouds.yaml, {name}: its identity service answered 401 before any credentials were sent"
+        ) from None
     except (refusals.ConnectFailure, refusals.HttpServerError, refusals.TooManyRequests) as error:
         raise TransportError("connection", printable(str(error)), sent=False) from None
     except refusals.ClientException as error:
-        raise _unusable(cloud.name, error) from None
+        raise _unusable(name, error) from None
     except _MISREAD as error:
-        raise _unusable(cloud.name, type(error).__name__) from None
-    if not access.project_id:
-        raise ConfigurationError(f"clouds.yaml, {cloud.name}: its token is for no project")
-    if project_id not in ("", access.project_id) or project_name not in ("", access.project_name):
-        raise ConfigurationError(
-            f"clouds.yaml, {cloud.name}: is for project {access.project_id} ({access.project_name}), not for "
-            f"{project_id or project_name}: see --project-id"
-        )
-    return Grant(
-        Token(access.auth_token),
-        access.project_id,
-        (access.expires - access.issued).total_seconds() if access.issued else None,
-        f"user {printable(access.username or '')} of {printable(access.user_domain_name or '')}",
-        printable(access.project_name or ""),
-        access.expires.isoformat() if access.expires else "",
-    )
+        raise _unusable(name, type(error).__name__) from None
+
+
+class _Told:
+    """What a token's answer tells beside the token; what it tells in no proper form counts as not told."""
+
+    def __init__(self, access: Any) -> None:
+        self._access = access
+
+    def text(self, name: str) -> str:
+        value = self._value(name)
+        return printable(value, 80) if isinstance(value, str) else ""
+
+    def date(self, name: str) -> datetime | None:
+        value = self._value(name)
+        return value if isinstance(value, datetime) else None
+
+    def _value(self, name: str) -> Any:
+        try:
+            return getattr(self._access, name)
+        except _MISREAD:
+            return None
 
 
 def _read(name: str, **scope: Any) -> "tuple[CloudRegion, list[Path]]":
@@ -125,6 +170,10 @@ def _read(name: str, **scope: Any) -> "tuple[CloudRegion, list[Path]]":
         raise _unusable(name, type(error).__name__) from None
     files = (config.config_filename, config.secure_config_filename)
     return region, [Path(each) for each in files if each]
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name for word in _SECRET_WORDS)
 
 
 def _unusable(name: str, error: Exception | str) -> BatchError:

@@ -5,13 +5,16 @@ from typing import NamedTuple
 
 from batch.errors import ConfigurationError
 from jobs.credentials.kinds import Credential, Found, Password, Token
-from jobs.endpoints import checked_endpoint, place_of_iam
+from jobs.endpoints import iam_base, place_of_iam
 from jobs.signing import Keys
 
 _LONGEST = 32 * 1024
 _TOKENS = ("OS_TOKEN", "OS_AUTH_TOKEN")
 _USERS = ("OS_USERNAME", "OS_USER_ID")
 _UNVERIFIED = ("OS_INSECURE", "HW_INSECURE")
+_PREFIXES = ("FPGA_BATCH_", "HUAWEICLOUD_", "HW_", "OS_")
+_PASSWORDS = ("OS_PASSWORD",)
+_QUOTATION_MARKS = "\"'"
 _TRUE = ("1", "true", "yes", "on")
 
 Environment = Mapping[str, str]
@@ -40,6 +43,9 @@ OWN = Family(
     ("HW_CLOUD",),
     ("HUAWEICLOUD_SDK_IAM_ENDPOINT", "HW_AUTH_URL", "OS_AUTH_URL"),
 )
+OWN_VARIABLES = frozenset({*OWN.keys, "FPGA_BATCH_TOKEN", "FPGA_BATCH_METADATA_ENDPOINT"})
+"""The program's own variables that are no option's."""
+
 SDK = OWN._replace(
     keys=("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"),
     project_ids=("HUAWEICLOUD_SDK_PROJECT_ID",),
@@ -64,11 +70,10 @@ OPENSTACK = Family(
 )
 
 
-def found(source: str, credential: Credential, environment: Environment, family: Family) -> Found:
+def found(source: str, credential: Credential | None, environment: Environment, family: Family) -> Found:
     """Put what was found together with what the family says of project and place."""
     setting, iam = _set(environment, family.iams)
-    iam = iam.rstrip("/").removesuffix("/v3")
-    iam = checked_endpoint(iam, setting) if iam else ""
+    iam = iam_base(iam, setting)
     region, domain = place_of_iam(iam)
     return Found(
         source,
@@ -78,19 +83,41 @@ def found(source: str, credential: Credential, environment: Environment, family:
         region=_set(environment, family.regions)[1] or region,
         cloud_domain=_set(environment, family.domains)[1] or domain,
         iam=iam,
-        warnings=tuple(
-            f"{name} is ignored: certificates are always verified"
-            for name in _UNVERIFIED
-            if environment.get(name, "").strip().lower() in _TRUE
-        ),
+        warnings=(*_unverified(environment), *_quoted(environment)),
     )
+
+
+def _unverified(environment: Environment) -> list[str]:
+    return [
+        f"{name} is ignored: certificates are always verified"
+        for name in _UNVERIFIED
+        if environment.get(name, "").strip().lower() in _TRUE
+    ]
+
+
+def _quoted(environment: Environment) -> list[str]:
+    """Return what is to be said of variables in quotation marks, as some readers of env files leave them."""
+    return [
+        f"{name} is in quotation marks: "
+        + ("they count as a part of it" if name in _PASSWORDS else "they are taken off")
+        for name in sorted(environment)
+        if name.startswith(_PREFIXES) and (text := environment[name].strip()) != unquoted(text)
+    ]
+
+
+def unquoted(text: str) -> str:
+    """Return a setting without the white space and the pair of quotation marks around it."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTATION_MARKS:
+        return text[1:-1].strip()
+    return text
 
 
 def own(environment: Environment) -> Found | None:
     """Return what the program's own variables hold."""
     if keys := keys_of(environment, OWN):
         return keys
-    if token := environment.get("FPGA_BATCH_TOKEN", "").strip():
+    if token := unquoted(environment.get("FPGA_BATCH_TOKEN", "")):
         return found("FPGA_BATCH_TOKEN", Token(secret("FPGA_BATCH_TOKEN", token)), environment, OWN)
     return None
 
@@ -192,13 +219,13 @@ def complete(parts: Mapping[str, str]) -> str:
 
 
 def secret(name: str, text: str) -> str:
-    """Return a key or token fit to go into a header.
+    """Return a key or token fit to go into a header, without quotation marks around it.
 
     Raises:
         ConfigurationError: it cannot be one. The text does not show it.
 
     """
-    text = text.strip()
+    text = unquoted(text)
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise ConfigurationError(f"{name} holds characters that no key and no token has")
     if len(text) > _LONGEST:
@@ -209,6 +236,6 @@ def secret(name: str, text: str) -> str:
 def _set(environment: Environment, names: tuple[str, ...]) -> tuple[str, str]:
     """Return name and value of the first variable that is set, or two empty texts."""
     for name in names:
-        if value := environment.get(name, "").strip():
+        if value := unquoted(environment.get(name, "")):
             return name, value
     return "", ""

@@ -1,17 +1,19 @@
 """Credentials in files: the vendor's profile, and what systemd hands to a service."""
 
 import configparser
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from batch.errors import ConfigurationError
-from jobs.credentials.environment import OWN, SDK, Environment, found, paired, secret
+from jobs.credentials.environment import OWN, SDK, Environment, found, paired, secret, unquoted
 from jobs.credentials.kinds import Found, Token
-from jobs.endpoints import checked_endpoint
+from jobs.endpoints import iam_base
 from jobs.signing import Keys
 
+_NAMED = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 _LARGEST = 64 * 1024
 
 
@@ -22,10 +24,10 @@ def profile(environment: Environment) -> Found | None:
         ConfigurationError: the file cannot be read, or holds half of what it should.
 
     """
-    named = environment.get("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "").strip()
-    home = environment.get("HOME", "")
+    named = unquoted(environment.get(_NAMED, ""))
+    home = environment.get("HOME") or os.path.expanduser("~")
     path = Path(named) if named else Path(home, ".huaweicloud", "credentials")
-    if not named and not (home and path.exists()):
+    if not named and not (path.is_absolute() and os.path.exists(path)):
         return None
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -37,13 +39,17 @@ def profile(environment: Environment) -> Found | None:
     parts = ("ak", "sk", "security_token")
     keys = Keys(*(secret(f"{name} in {path}", section.get(name, "")) for name in parts))
     if not paired(keys, (f"ak in {path}", "sk", "security_token")):
+        if named:
+            raise ConfigurationError(
+                f"{path}, which {_NAMED} names, has no keys: it is to have ak and sk in a section [basic]"
+            )
         return None
     about = found(f"{path}", keys, environment, SDK)
-    iam = section.get("iam_endpoint", "").strip().rstrip("/").removesuffix("/v3")
+    iam = iam_base(unquoted(section.get("iam_endpoint", "")), f"iam_endpoint in {path}")
     return replace(
         about,
-        project_id=section.get("project_id", "").strip() or about.project_id,
-        iam=checked_endpoint(iam, f"iam_endpoint in {path}") if iam else about.iam,
+        project_id=unquoted(section.get("project_id", "")) or about.project_id,
+        iam=iam or about.iam,
         warnings=about.warnings + warnings_of(path),
     )
 
@@ -60,11 +66,12 @@ def handed_over(environment: Environment) -> tuple[Found | None, tuple[str, str]
     folder = environment.get("CREDENTIALS_DIRECTORY", "").strip()
     if not folder:
         return None, None
-    texts = {}
-    for name in ("ak", "sk", "security_token", "token", "password"):
-        path = Path(folder, name)
-        if path.exists():
-            texts[name] = _read(path)
+    try:
+        there = os.listdir(folder)
+    except OSError as error:
+        raise ConfigurationError(f"CREDENTIALS_DIRECTORY {folder}: {error.strerror}") from None
+    names = ("ak", "sk", "security_token", "token", "password")
+    texts = {name: _read(Path(folder, name)) for name in names if name in there}
     password = texts.pop("password", "").rstrip("\r\n")
     held = {name: secret(f"{name} in {folder}", text) for name, text in texts.items()}
     keys = Keys(held.get("ak", ""), held.get("sk", ""), held.get("security_token", ""))
@@ -78,7 +85,7 @@ def handed_over(environment: Environment) -> tuple[Found | None, tuple[str, str]
 
 def warnings_of(path: Path) -> tuple[str, ...]:
     """Return what is to be said of a file that others may read."""
-    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if os.path.exists(path) and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return (f"{path} holds secrets and others may read it: chmod 600 {path}",)
     return ()
 

@@ -1,6 +1,7 @@
 """The kinds of credentials there are, and what they come to. No secret is shown by any `repr`."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from jobs.signing import Keys
 
@@ -10,6 +11,11 @@ class Token:
     """An IAM token: it names its user and its project."""
 
     secret: str = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody may see."""
+        return (self.secret,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,12 @@ class Password:
     project_domain_name: str = ""
     project_domain_id: str = ""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody may see: a password that is also a name is none."""
+        names = (self.name, self.id, self.domain_name, self.domain_id, self.project_domain_name)
+        return () if self.secret in names else (self.secret,)
+
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
@@ -46,6 +58,7 @@ class Cloud:
     """
 
     name: str
+    secrets: ClassVar[tuple[str, ...]] = ()  # they are known when the entry is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,7 @@ class Agency:
     """
 
     endpoint: str
+    secrets: ClassVar[tuple[str, ...]] = ()  # they are known when they have been asked for
 
 
 Credential = Keys | Token | Password | Cloud | Agency
@@ -69,7 +83,7 @@ class Found:
 
     Attributes:
         source: where they were found, for people.
-        credential: what they are.
+        credential: what they are, or None where there are none.
         project_id: of the images, or empty.
         project_name: of that project, or empty.
         region: or empty.
@@ -80,7 +94,7 @@ class Found:
     """
 
     source: str
-    credential: Credential
+    credential: Credential | None
     project_id: str = ""
     project_name: str = ""
     region: str = ""
