@@ -363,7 +363,8 @@ from batch.errors import OutputError
 from batch.model import Outcome, Result, Status
 from batch.report import ReportWriter, recorded
 
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
 path = Path(sys.argv[1])
 try:
     with ReportWriter(path, "associate", ["note"]) as writer:
@@ -373,6 +374,9 @@ try:
         writer.commit()
 except OutputError as error:
     print(str(path) in str(error), os.listdir(path.parent))
+finally:
+    # What measures coverage writes a larger file when this ends.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 """
 
 
