@@ -142,7 +142,7 @@ def _meaning(response: Response) -> Verdict:  # noqa: C901, PLR0912 - one table,
     if code in _DENIED or status == 403:
         is_own = code in _DENIED or _is_code(error.code)
         return replace(_verdict(Kind.DENIED, "denied", error), foreign=not is_own)
-    if not unsure and (reason := _reason(error.code, text)):
+    if not unsure and error.is_whole and (reason := _reason(error.code, text)):
         return _verdict(Kind.REFUSED, reason, error)
     if unsure or code in _SYSTEM or _has(text, _SYSTEM_TEXTS):
         pause = _retry_after(response)

@@ -30,7 +30,8 @@ class ServiceError:
         message: text for a person, printable.
         request_id: where the body names one.
         is_json: whether the body was JSON at all, not a proxy's page.
-        is_whole: whether it was read to its end; one that was cut off may have said more.
+        is_whole: whether nothing is missing that could change what it means; one that was cut off may have
+            said more.
 
     """
 
@@ -64,8 +65,7 @@ def parse_error(body: bytes) -> ServiceError | None:
         text = body.decode("utf-8", "replace")
         document = _read_leniently(text)
         if document is None:
-            is_whole = False
-            document = _members(text)
+            document, is_whole = _members(text)
     if isinstance(document, str):
         return ServiceError(message=printable(document))
     found = _find(document, _CODE_KEYS, _DEEPEST) or _find(document, _MESSAGE_KEYS, _DEEPEST)
@@ -81,9 +81,10 @@ def parse_error(body: bytes) -> ServiceError | None:
 
 
 # Every repetition is bounded, so that a hostile body costs no more than so many steps a character.
-_CODE_MEMBER = re.compile(rf'"(?:{"|".join(_CODE_KEYS)})"\s{{0,9}}:\s{{0,9}}"?([\w.]{{1,40}})')
+# A code without its end might be another one.
+_CODE_MEMBER = re.compile(rf'"(?:{"|".join(_CODE_KEYS)})"\s{{0,9}}:\s{{0,9}}"?([\w.]{{1,40}})(?=["\s,}}\]])')
 _MESSAGE_MEMBER = re.compile(
-    rf'"(?:{"|".join(_MESSAGE_KEYS)})"\s{{0,9}}:\s{{0,9}}"((?:[^"\\]|\\.){{1,600}})', re.DOTALL
+    rf'"(?:{"|".join(_MESSAGE_KEYS)})"\s{{0,9}}:\s{{0,9}}"((?:[^"\\]|\\.){{1,600}})("?)', re.DOTALL
 )
 
 
@@ -96,12 +97,16 @@ def _read_leniently(text: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _members(text: str) -> dict[str, Any]:
-    """Return what is found of the code and the message of an object that was cut off; else its text."""
+def _members(text: str) -> tuple[dict[str, Any], bool]:
+    """Return what is found of the code and the message of an object that was cut off; else its text.
+
+    Return also whether both are there to their ends; a message that goes on is longer than what is read of it.
+    """
     code, message = _CODE_MEMBER.search(text), _MESSAGE_MEMBER.search(text)
-    if code or message:
-        return {"code": code and code[1], "message": message and message[1]}
-    return {"message": _page_text(text.encode()) or "{"}
+    if not (code or message):
+        return {"message": _page_text(text.encode()) or "{"}, False
+    found = {"code": code and code[1], "message": message and message[1]}
+    return found, bool(code and message and (message[2] or len(text) > message.end() + 1))
 
 
 def _page_text(body: bytes) -> str:

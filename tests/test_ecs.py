@@ -225,7 +225,21 @@ def test_a_code_that_concerns_the_whole_run_is_found_in_it_too(
     assert classify(Response(status, body=body)).kind is kind
 
 
-@pytest.mark.parametrize("body", [b'{"error":{"code":"Ecs.00', b"{", b'{"a": nothing}', b'{"code": }'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"code":"Ecs.00',
+        b"{",
+        b'{"a": nothing}',
+        b'{"code": }',
+        b'{"error_msg":"The API does not exist',
+        b'{"error_msg":"The API does not exist","error_code":"APIG.010',
+        b'{"error":{"code":"Ecs.0031',
+        b'{"error":{"code":"Ecs.0031","message":"fpga image [F] doesn\'t exist',
+        b'{"error":{"message":"fpga image [F] doesn\'t exist"',
+        b'{"error":{"code":"Ecs.0005","message":"' + b'\\"' * 400 + b" doesn't exist",
+    ],
+)
 @pytest.mark.parametrize("status", [400, 404, 409])
 def test_what_begins_like_an_object_is_no_proxys_page_but_an_answer_cut_off(body: bytes, status: int) -> None:
     error = parse_error(body)
