@@ -6,29 +6,31 @@ the stopped run recorded as done is not done any more, and must be sent again wh
 
 import contextlib
 import logging
-import mmap
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from batch.errors import BatchError, InputUnusableError
 from batch.job import Job, RowError
 from batch.journal import lines
 from batch.journal.reading import Reading
-from batch.model import Status
-from batch.report import Report, open_report
+from batch.model import Record, Status
+from batch.report import open_report
+from batch.source import Format, format_by_name, unpacked
 
 log = logging.getLogger(__name__)
 
-_SUFFIXES = (".csv", ".json", ".jsonl", ".csv~", ".json~", ".jsonl~")
 _JOURNAL = ".journal"
-_OUTCOME = re.compile(rb"o\0?u\0?t\0?c\0?o\0?m\0?e", re.IGNORECASE)  # in UTF-16 as well
+_BUFFER = 256 * 1024
 _EFFECTIVE = (Status.SUCCEEDED, Status.UNCHANGED, Status.UNCONFIRMED)
 _ROUNDED_OFF = 0.001  # a report's times have whole milliseconds
+
+_Change = tuple[bytes, float]
+"""The key of an item's work, and when it was changed."""
 
 
 class Changes(dict[bytes, float]):
@@ -51,18 +53,13 @@ class Changes(dict[bytes, float]):
         return changed_at > 0 and changed_at >= (ended_at or 0.0) - _ROUNDED_OFF
 
 
-class _Change(NamedTuple):
-    cells: tuple[str, ...]
-    at: float
-
-
 def changes(
     folders: Iterable[Path], job: Job[Any], by: Collection[str], *, since: float, but: Path
 ) -> Changes:
     """Return what runs of other jobs have done in the meantime.
 
-    Files that are no reports and no journals of theirs say nothing. After one of theirs that cannot be read
-    to its end, for somebody has spoilt a row, no earlier outcome is trusted: the row is sent again.
+    Files that are no reports and no journals of theirs say nothing. After one that may be theirs and cannot
+    be read, or names an item that cannot be understood, no earlier outcome is trusted: every row is sent.
 
     Args:
         folders: where their reports and journals are.
@@ -83,15 +80,14 @@ def changes(
 
 def _read(path: Path, written_at: float, job: Job[Any], by: Collection[str], found: Changes) -> None:
     """Add what one file says."""
-    opened = _journal if path.suffix == _JOURNAL else _report
-    with contextlib.suppress(BatchError, OSError), opened(path, job, by, written_at) as entries:
-        try:
-            for cells, at in entries:
-                if len(cells) == len(job.columns):
-                    with contextlib.suppress(RowError):
-                        key = job.key(job.parse(cells))
-                        found[key] = max(at, found.get(key, 0.0))
-        except (BatchError, OSError) as error:
+    said = _by_journal if path.suffix == _JOURNAL else _by_report
+    try:
+        for key, at in said(path, job, by, written_at):
+            found[key] = max(at, found.get(key, 0.0))
+    except FileNotFoundError:
+        return  # a report in the making has taken its place meanwhile, or a journal has ended
+    except (BatchError, OSError) as error:
+        if path.suffix == _JOURNAL or _names(path, ("outcome", *by)):
             found.unread_at = max(found.unread_at, written_at)
             log.warning("%s; as it may take back anything, what was done before is sent again", error)
 
@@ -108,7 +104,7 @@ def _written_since(folder: Path, since: float) -> Iterator[tuple[Path, float]]:
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.lower().endswith((*_SUFFIXES, _JOURNAL)):
+            if not (entry.name.endswith(_JOURNAL) or _form(entry.name)):
                 continue
             with contextlib.suppress(OSError):
                 if entry.is_symlink() and entry.stat(follow_symlinks=False).st_uid not in (0, os.geteuid()):
@@ -118,52 +114,84 @@ def _written_since(folder: Path, since: float) -> Iterator[tuple[Path, float]]:
                     yield folder / entry.name, found.st_mtime
 
 
-@contextlib.contextmanager
-def _report(path: Path, job: Job[Any], by: Collection[str], written_at: float) -> Iterator[Iterator[_Change]]:
-    """Open a report; give what it says, which is nothing if it is of none of the jobs in question."""
-    if not _names_outcomes(path):
-        yield iter(())
+def _form(name: str) -> Format | None:
+    """Return the form of the report that a file of this name may be, or may have been before it was kept."""
+    return format_by_name(name.rstrip("~"))
+
+
+def _by_report(path: Path, job: Job[Any], by: Collection[str], written_at: float) -> Iterator[_Change]:
+    """Yield what a report says, which is nothing if it is of none of the jobs in question."""
+    # One of JSON would have to be read to its end to find out that it is no report.
+    if _form(path.name) is not Format.CSV and not _names(path, ("outcome",)):
         return
     with open_report(str(path), job.columns) as report:
-        yield _of_report(report, written_at) if report.job in by else iter(())
+        for row in report.rows() if report.job in by else ():
+            if (record := row.earlier) and _may_have_effect(record):
+                yield _key(job, row.cells, f"{report.name}, line {row.line}"), _end(record, written_at)
 
 
-def _of_report(report: Report, written_at: float) -> Iterator[_Change]:
-    for row in report.rows():
-        if (record := row.earlier) and record.status in _EFFECTIVE:
-            yield _Change(row.cells, seconds(record.finished_at) or written_at)
+def _may_have_effect(record: Record) -> bool:
+    """Whether a row was changed. One whose outcome somebody has emptied is pending after attempts."""
+    if record.status is Status.PENDING:
+        return record.attempts > 0 or record.finished_at is not None
+    return record.status in _EFFECTIVE
 
 
-def _names_outcomes(path: Path) -> bool:
-    """Whether a file may be a report. One of JSON would have to be read to its end to find out otherwise."""
-    if path.name.rstrip("~").lower().endswith(".csv"):
-        return True
-    with path.open("rb") as file:
-        try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _OUTCOME.search(content) is not None
-        except ValueError:  # an empty file
-            return False
+def _end(record: Record, written_at: float) -> float:
+    """Return when a row of a report ended; at the latest time that is possible, if the time was cut."""
+    ended_at = seconds(record.finished_at) or 0.0
+    is_exact = ended_at % 1 > 0  # a table that was saved anew may have lost the fraction, and the seconds
+    return ended_at if is_exact else max(ended_at, written_at)
 
 
-@contextlib.contextmanager
-def _journal(
-    path: Path, job: Job[Any], by: Collection[str], written_at: float
-) -> Iterator[Iterator[_Change]]:
-    """Open a journal; give what it says, which is nothing if it is of none of the jobs in question."""
+def _by_journal(path: Path, job: Job[Any], by: Collection[str], written_at: float) -> Iterator[_Change]:
+    """Yield what a journal says, which is nothing if it is of none of the jobs in question."""
+    columns = [column.name for column in job.columns]
     with path.open("rb") as file:
         reading = Reading(path, file, InputUnusableError)
-        entries = iter(reading)
-        next(entries, None)
-        columns = [column.name for column in job.columns]
-        is_theirs = reading.header.get("job") in by and reading.header.get("columns") == columns
-        yield _of_journal(entries, written_at) if is_theirs else iter(())
+        for _, entry in reading:
+            if reading.header.get("job") not in by:
+                return
+            if "sent" in entry:
+                ended_at = None
+            elif "row" in entry and entry["outcome"] in _EFFECTIVE:
+                ended_at = lines.outcome_of(entry).finished_at
+            else:
+                continue
+            # Version 0.1 did not name the items.
+            cells = entry.get("cells", ()) if reading.header.get("columns") == columns else ()
+            yield _key(job, cells, str(path)), ended_at or written_at
 
 
-def _of_journal(entries: Iterator[tuple[int, dict[str, Any]]], written_at: float) -> Iterator[_Change]:
-    for _, entry in entries:
-        if "sent" in entry:
-            yield _Change(tuple(entry.get("cells", ())), written_at)
-        elif "row" in entry and entry["outcome"] in _EFFECTIVE:
-            ended_at = lines.outcome_of(entry).finished_at
-            yield _Change(tuple(entry.get("cells", ())), ended_at or written_at)
+def _key(job: Job[Any], cells: Sequence[str], place: str) -> bytes:
+    """Return the key of the work that cells name.
+
+    Raises:
+        InputUnusableError: they name none.
+
+    """
+    try:
+        if len(cells) != len(job.columns):
+            raise InputUnusableError(f"{place}: it does not say what was changed")
+        return job.key(job.parse(cells))
+    except RowError as error:
+        raise InputUnusableError(f"{place}: {error.column}: {error}") from None
+
+
+def _names(path: Path, words: Collection[str]) -> bool:
+    """Whether a file has one of these words in it, as far as it can be unpacked. What cannot be may have."""
+    pattern = re.compile("|".join(map(re.escape, words)).encode(), re.IGNORECASE)
+    longest = max(map(len, words))
+    tail = b""
+    try:
+        with path.open("rb") as file, unpacked(file, InputUnusableError) as stream:
+            while chunk := stream.read(_BUFFER):
+                text = tail + chunk.replace(b"\0", b"")  # of UTF-16 as well
+                if pattern.search(text):
+                    return True
+                tail = text[-longest:]
+    except FileNotFoundError:
+        return False
+    except (BatchError, OSError):
+        return True
+    return False

@@ -100,7 +100,7 @@ def _read_leniently(text: str) -> dict[str, Any] | None:
 def _members(text: str) -> tuple[dict[str, Any], bool]:
     """Return what is found of the code and the message of an object that was cut off; else its text.
 
-    Return also whether both are there to their ends; a message that goes on is longer than what is read of it.
+    Return also whether both are there to their ends. Of a long message only the beginning counts.
     """
     code, message = _CODE_MEMBER.search(text), _MESSAGE_MEMBER.search(text)
     if not (code or message):

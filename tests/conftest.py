@@ -62,6 +62,11 @@ class WatchedSandbox(Sandbox):
         self._arrivals.release()
         return super().reply(call)
 
+    def forget_requests(self) -> None:
+        """Wait for none of the requests that have come so far."""
+        while self._arrivals.acquire(blocking=False):
+            pass
+
     def await_request(self) -> None:
         assert self._arrivals.acquire(timeout=PATIENCE), "no request came"
 

@@ -1,17 +1,22 @@
 """No report is replaced unawares, no work is forgotten, and what was taken back is not believed any more."""
 
+import bz2
+import gzip
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import orjson
 import pytest
 from conftest import PATIENCE, Ended, WatchedSandbox
 from support import PROJECT, fpga, image
 from test_command import HEADER, SILENCE, Command, Start, files, outcomes, pair, table, write_pairs
 from test_interruptions import associated, await_requests, end_of, write_report
 
+from batch.journal import lines
 from jobs.sandbox import Faults
 
 Run = Callable[..., Ended]
@@ -32,10 +37,10 @@ def stop_early(start: Start, sandbox: WatchedSandbox, *args: str) -> None:
 
 def kill_early(start: Start, sandbox: WatchedSandbox, *args: str, done: int = DONE) -> None:
     """Start a command and kill it when some rows are done."""
-    asked = sandbox.requests
+    sandbox.forget_requests()
     sandbox.faults = Faults(latency=0.05)
     process = start(*args, "--concurrency", "1", service=sandbox.url)
-    await_requests(sandbox, asked + done)
+    await_requests(sandbox, done)
     process.kill()
     process.communicate(timeout=PATIENCE)
     sandbox.faults = Faults()
@@ -264,6 +269,7 @@ def undone_after_a_stop(command: Command, start: Start, sandbox: WatchedSandbox,
     (tmp_path / "nowhere.csv").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "noise.jsonl").write_bytes(bytes(range(256)) + b"outcome")
+    os.utime(tmp_path / "noise.jsonl", (0, 0))  # a file of before the run, whatever it is
     write_pairs(tmp_path / "pairs.csv", *range(COUNT))
     stop_early(start, sandbox, "associate", "pairs.csv")
     assert command("undo", "pairs.report.csv", service=sandbox.url).exit_code == 0
@@ -271,42 +277,161 @@ def undone_after_a_stop(command: Command, start: Start, sandbox: WatchedSandbox,
     return tmp_path / "pairs.report.undo.csv"
 
 
-@pytest.mark.parametrize(
-    ("spoilt", "again"),
-    [
-        ("outcome", "resume"),
-        ("outcome", "the same command"),
-        ("id", "resume"),
-        ("link", "the same command"),
-        ("form", "resume"),
-        ("wide", "the same command"),
-    ],
-)
+def replaced(old: str, new: str) -> Callable[[Path], object]:
+    """Return a function that edits a file."""
+    return lambda path: path.write_text(path.read_text().replace(old, new))
+
+
+def moved(name: str) -> Callable[[Path], object]:
+    """Return a function that renames a file."""
+    return lambda path: path.rename(path.parent / name)
+
+
+def linked(path: Path) -> None:
+    """Move a file into a folder of its own, and leave a link to it."""
+    (path.parent / "kept").mkdir()
+    path.rename(path.parent / "kept" / "undo.csv")
+    path.symlink_to("kept/undo.csv")
+
+
+def widened(path: Path) -> None:
+    """Put thousands of columns before a report's own."""
+    head, *rest = path.read_text().splitlines(keepends=True)
+    wide = ",".join(f"c{n}" for n in range(9_000)) + ","
+    path.write_text(wide + head + "".join("," * 9_000 + line for line in rest))
+
+
+def packed(path: Path) -> None:
+    """Pack a file, and leave nothing else."""
+    path.with_name("undone.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+
+
+def packed_and_cut(path: Path) -> None:
+    """Pack a file, and lose its end."""
+    path.with_name("undone.csv.bz2").write_bytes(bz2.compress(path.read_bytes())[:-20])
+    path.unlink()
+
+
+def json_lines(path: Path) -> None:
+    """Write a report as JSON Lines, under that form's other name."""
+    path.with_name("undone.ndjson").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in table(path)))
+    path.unlink()
+
+
+def tabs(path: Path) -> None:
+    """Write a report with tabs between its cells."""
+    path.with_name("undone.tsv").write_text(path.read_text().replace(",", "\t"))
+    path.unlink()
+
+
+def utf16(path: Path) -> None:
+    """Save a report as a spreadsheet's Unicode text."""
+    path.with_name("undone.txt").write_text(path.read_text().replace(",", "\t"), encoding="utf-16")
+    path.unlink()
+
+
+def whole_minutes(path: Path) -> None:
+    """Cut the times, as a spreadsheet does that shows no seconds."""
+    path.write_text(re.sub(r"T(\d\d:\d\d):\d\d\.\d{3}Z", r"T\1Z", path.read_text()))
+
+
+HARMLESS = {
+    "a link": linked,
+    "another name": moved("UNDONE.CSV"),
+    "thousands of columns": widened,
+    "packed": packed,
+    "JSON Lines": json_lines,
+    "tabs": tabs,
+    "kept": moved("undone.csv~"),
+    "a cut time": whole_minutes,
+    "emptied outcomes": replaced(",succeeded,", ",,"),
+}
+"""What may be done to a report and leave it one that can be read."""
+
+SPOILT = {
+    "an outcome": replaced(",succeeded,", ",suceeded!,"),
+    "an id": replaced(fpga(0), "gone"),
+    "an id of a spreadsheet's": replaced(fpga(0), "4.02881E+31"),
+    "an emptied id": replaced(fpga(0), ""),
+    "its jobs": replaced(",disassociate,", ",,"),
+    "a column": replaced("fpga_image_id", "fpga"),
+    "its header": lambda path: path.write_text(path.read_text().partition("\n")[2]),
+    "its quotes": replaced(",succeeded,", ',"succeeded,'),
+    "its encoding": utf16,
+    "what is packed": packed_and_cut,
+    "what it is": lambda path: path.write_bytes(b"PK\3\4" + path.read_bytes()),
+}
+"""What makes a report one that cannot be read, or not to its end."""
+
+
+@pytest.mark.parametrize("again", ["the same command", "resume"])
 def test_what_was_undone_is_sent_again_however_the_report_of_that_was_treated(
-    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path, spoilt: str, again: str
+    command: Command, start: Start, sandbox: WatchedSandbox, tmp_path: Path, again: str
 ) -> None:
     undo = undone_after_a_stop(command, start, sandbox, tmp_path)
-    lines = undo.read_text().splitlines(keepends=True)
-    if spoilt == "outcome":
-        undo.write_text("".join([lines[0], lines[1].replace(",succeeded,", ",suceeded!,"), *lines[2:]]))
-    elif spoilt == "id":
-        undo.write_text("".join([lines[0], lines[1].replace(fpga(0), "gone"), *lines[2:]]))
-    elif spoilt == "link":
-        (tmp_path / "kept").mkdir()
-        undo.rename(tmp_path / "kept" / "undo.csv")
-        undo.symlink_to("kept/undo.csv")
-    elif spoilt == "form":
-        undo.rename(tmp_path / "UNDONE.CSV")
-    else:
-        wide = ",".join(f"c{n}" for n in range(9_000)) + ","
-        undo.write_text(wide + lines[0] + "".join("," * 9_000 + line for line in lines[1:]))
-    ended = command(*STEPS[again], "-v", service=sandbox.url)
-    assert ended.exit_code == 0
-    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * COUNT
-    missing = {fpga(0)} if spoilt == "id" else set()
-    assert named(sandbox) == {fpga(number) for number in range(COUNT)} - missing
-    if spoilt == "outcome":
-        assert "as it may take back anything, what was done before is sent again" in ended.stderr
+    before = {path: (path.read_bytes(), path.stat()) for path in tmp_path.iterdir() if path.is_file()}
+    for name, treat in {**HARMLESS, **SPOILT}.items():
+        treat(undo)
+        ended = command(*STEPS[again], "-v", service=sandbox.url)
+        assert ended.exit_code == 0, (name, ended.stderr)
+        assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * COUNT, name
+        assert named(sandbox) == {fpga(number) for number in range(COUNT)}, name
+        is_told = "as it may take back anything, what was done before is sent again" in ended.stderr
+        assert is_told == (name in SPOILT), (name, ended.stderr)
+        for path in tmp_path.iterdir():
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+        for path, (content, state) in before.items():
+            path.write_bytes(content)
+            os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        for pair_there in sorted(sandbox.associations):
+            sandbox.associations.remove(*pair_there)
+
+
+def of_form_2(journal: Path) -> None:
+    """Write a journal as version 0.1 did, which named no pairs."""
+    crc, old = 0, b""
+    for line in journal.read_bytes().splitlines():
+        entry = {
+            key: value for key, value in orjson.loads(line).items() if key not in ("crc", "cells", "columns")
+        }
+        if "journal" in entry:
+            entry["journal"] = 2
+        sealed, crc = lines.sealed(orjson.dumps(entry), crc)
+        old += sealed
+    journal.write_bytes(old)
+
+
+JOURNALS = {
+    "as it was left": (lambda _path: None, False),
+    "with a torn line at its end": (lambda path: path.write_bytes(path.read_bytes() + b'{"sent":'), False),
+    "without its first line": (lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[2]), True),
+    "with a damaged line": (replaced('"sent":1', '"sent":2'), True),
+    "of version 0.1": (of_form_2, True),
+}
+
+
+@pytest.mark.parametrize(("treat", "is_told"), JOURNALS.values(), ids=JOURNALS)
+def test_what_an_undoing_may_have_undone_before_it_was_killed_is_sent_again(
+    command: Command,
+    start: Start,
+    sandbox: WatchedSandbox,
+    tmp_path: Path,
+    treat: Callable[[Path], object],
+    *,
+    is_told: bool,
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", *range(COUNT))
+    stop_early(start, sandbox, "associate", "pairs.csv")
+    kill_early(start, sandbox, "undo", "pairs.report.csv", done=2)
+    treat(tmp_path / "pairs.report.undo.csv.journal")
+    ended = command("associate", "pairs.csv", "-v", service=sandbox.url)
+    assert ended.exit_code == 0, ended.stderr
+    # What was sent again and had not been undone is there already.
+    assert set(outcomes(tmp_path / "pairs.report.csv")) <= {"succeeded", "unchanged"}
+    assert named(sandbox) == {fpga(number) for number in range(COUNT)}
+    assert ("as it may take back anything" in ended.stderr) == is_told, ended.stderr
 
 
 @pytest.mark.parametrize("link", ["report", "folder"])
@@ -365,8 +490,10 @@ def test_rows_that_a_journal_has_beyond_those_to_be_sent_keep_no_other_row_from_
     undo = undone_after_a_stop(command, start, sandbox, tmp_path)
     kill_early(start, sandbox, *STEPS["resume"], done=2)
     undo.unlink()
-    assert command(*STEPS["resume"], service=sandbox.url).exit_code == 0
+    command(*STEPS["resume"], service=sandbox.url)
     assert "pending" not in outcomes(tmp_path / "pairs.report.csv")
+    command(*STEPS["resume"], service=sandbox.url)
+    assert outcomes(tmp_path / "pairs.report.csv") == ["succeeded"] * COUNT
 
 
 def test_what_was_found_by_reading_back_is_undone_only_when_asked_for(

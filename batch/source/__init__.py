@@ -12,9 +12,9 @@ from batch.source.delimited import DelimitedReader
 from batch.source.files import InputFile
 from batch.source.json_rows import JsonReader
 from batch.source.limits import INPUT, REPORT
-from batch.source.packed import SUFFIXES
+from batch.source.packed import SUFFIXES, unpacked
 
-__all__ = ["Format", "Input", "Source", "open_source"]
+__all__ = ["Format", "Input", "Source", "format_by_name", "open_source", "unpacked"]
 
 
 class Format(StrEnum):
@@ -183,7 +183,7 @@ def open_source(
     """
     file = InputFile(path, REPORT if is_report else INPUT, spool)
     try:
-        found = format or _format_by_name(path)
+        found = format or format_by_name(path)
         if not (is_report and found is Format.JSONL):
             first = file.first_byte()
             found = found or _FIRST_BYTES.get(first, Format.CSV)
@@ -199,7 +199,8 @@ def open_source(
         raise
 
 
-def _format_by_name(path: str) -> Format | None:
+def format_by_name(path: str) -> Format | None:
+    """Return the form of an input that its name tells, packed or not; None if it tells none."""
     name = PurePath(path.lower())
     while name.suffix in SUFFIXES:
         name = name.with_suffix("")
