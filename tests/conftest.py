@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
+from fork_server import ForkServer
 from support import ACCOUNTS, PROJECT, TOKEN
 
 from jobs.sandbox import Call, Catalogue, Reply, Sandbox, Withheld, issue_certificate, serve
@@ -35,6 +36,8 @@ NOBODY = "http://127.0.0.1:9"
 """An address where nobody listens, for the metadata service: no test looks for it elsewhere."""
 
 _SETTINGS = ("FPGA_BATCH_", "HUAWEICLOUD_", "HW_", "OS_")
+_READ_AT_START = ("PYTHON", "LANG", "LC_", "SSL")
+"""What is read by Python or an import before the command runs: with such a variable it is a new process."""
 
 
 class Ended(NamedTuple):
@@ -100,39 +103,42 @@ def environment(home: Path, service: str | None, variables: dict[str, str]) -> d
     return {**clean, "HOME": str(home), "FPGA_BATCH_METADATA_ENDPOINT": NOBODY, **variables}
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., Ended]:
+def command(tmp_path: Path, fork_server: ForkServer) -> Callable[..., Ended]:
     """Run the command in the test's folder: `command(*args, service=URL, stdin=TEXT, **variables)`."""
 
     def run(*args: str, service: str | None = None, stdin: str = "", **variables: str) -> Ended:
-        ended = subprocess.run(
-            arguments(*args),
-            cwd=tmp_path,
-            env=environment(tmp_path, service, variables),
-            input=stdin,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-            encoding="utf-8",
-        )
-        assert "Traceback" not in ended.stderr, ended.stderr
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        settings = environment(tmp_path, service, variables)
+        if any(name.startswith(_READ_AT_START) for name in variables):
+            ended = subprocess.run(
+                arguments(*args),
+                cwd=tmp_path,
+                env=settings,
+                input=stdin.encode(),
+                capture_output=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        else:
+            ended = fork_server.run(args, cwd=tmp_path, env=settings, stdin=stdin.encode(), timeout=PATIENCE)
+        stdout, stderr = ended.stdout.decode(), ended.stderr.decode()
+        assert "Traceback" not in stderr, stderr
+        return Ended(ended.returncode, stdout, stderr)
 
     return run
 
 
 def at_once(commands: Iterable[Callable[[], Ended]]) -> list[Ended]:
-    """Run several commands side by side.
-
-    Starting them is what takes the time, a third of it for the measuring of coverage, so that is left out.
-    """
-    measuring = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [running.result() for running in [pool.submit(each) for each in commands]]
-    finally:
-        if measuring is not None:
-            os.environ["COVERAGE_PROCESS_CONFIG"] = measuring
+    """Run several commands side by side."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [running.result() for running in [pool.submit(each) for each in commands]]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ PATIENCE = 20.0
 DONE = b"HTTP/1.1 204 No Content\r\n\r\n"
 UNSEEN = 0.01
 """Seconds after which a stray answer comes; the next request leaves later than that."""
-RATE = "8"
+RATE = "4"
 
 
 def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
@@ -218,9 +218,9 @@ def test_an_answer_that_nobody_asked_for_makes_no_row_succeed(run: Run, tls: ssl
         line.says_later(DONE)
 
     with Server(answers, tls) as server:
-        rows = run(server.url, 20)
-    assert said(rows) == [("succeeded", "")] * 20
-    assert done == [fpga(number) for number in range(1, 21)]
+        rows = run(server.url, 10)
+    assert said(rows) == [("succeeded", "")] * 10
+    assert done == [fpga(number) for number in range(1, 11)]
     assert {row["attempts"] for row in rows} == {"1"}
 
 
