@@ -9,29 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
 
-_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 _USUAL_LONGEST_NAME = 255  # bytes
 _DIGEST = 16
 
 ROOM = 40
 """Bytes that the names of a report's journal, of its undoing and of other files have more than its own."""
-
-
-def sync_folder(path: Path) -> None:
-    """Bring onto the disk that a file stands in its folder, or no longer does.
-
-    Raises:
-        OSError: the disk takes no more. A file system that cannot do this for a folder is no error.
-
-    """
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in _NOT_FOR_FOLDERS:
-            raise
-    finally:
-        os.close(folder)
 
 
 def fitting(folder: Path, stem: str, tail: str, *, room: int = 0) -> Path:
@@ -117,10 +99,20 @@ def nameless_file(otherwise: Path | None = None) -> BinaryIO:
     return cast("BinaryIO", file)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read. No pipe is awaited."""
+def sha256_of(path: Path | str, *, folder: int | None = None) -> str:
+    """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read. No pipe is awaited.
+
+    Args:
+        path: where it is.
+        folder: descriptor of the folder that a relative path counts from.
+
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK, dir_fd=folder)
+
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open(path, "rb", opener=opener) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _JOURNAL = ".journal"
 _BUFFER = 256 * 1024
+_MOST_SEARCHED = 1024 * 1024 * 1024  # bytes of a file that may be no report
 _EFFECTIVE = (Status.SUCCEEDED, Status.UNCHANGED, Status.UNCONFIRMED)
 _ROUNDED_OFF = 0.001  # a report's times have whole milliseconds
 
@@ -179,15 +180,17 @@ def _key(job: Job[Any], cells: Sequence[str], place: str) -> bytes:
 
 
 def _names(path: Path, words: Collection[str]) -> bool:
-    """Whether a file has one of these words in it, as far as it can be unpacked. What cannot be may have."""
+    """Whether a file has one of these words in it. What cannot be unpacked, or is endless, may have."""
     pattern = re.compile("|".join(map(re.escape, words)).encode(), re.IGNORECASE)
     longest = max(map(len, words))
+    left = _MOST_SEARCHED
     tail = b""
     try:
         with path.open("rb") as file, unpacked(file, InputUnusableError) as stream:
             while chunk := stream.read(_BUFFER):
                 text = tail + chunk.replace(b"\0", b"")  # of UTF-16 as well
-                if pattern.search(text):
+                left -= len(chunk)
+                if pattern.search(text) or left < 0:
                     return True
                 tail = text[-longest:]
     except FileNotFoundError:

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batch.disk import sha256_of
 from batch.errors import OutputError, ReportChangedError
 from batch.job import Job
 from batch.model import Record
@@ -50,14 +49,17 @@ class Outputs:
         # A JSON input need not name all columns, but the report must, to be input again.
         columns = completed(source.columns, job.columns)
         written_as: dict[str, Any] = {"dialect": source.dialect, "mode": source.mode}
+        name = job.name
         with ExitStack() as files:
-            self._report = files.enter_context(ReportWriter(report.path, job.name, columns, **written_as))
+            self._report = files.enter_context(
+                ReportWriter(report.path, name, columns, folder=report.folder, **written_as)
+            )
             self._failures = None
             if failures:
                 # Runs of other reports may have a file of failures of the same name.
                 written_as["mark"] = report.path.name
                 try:
-                    writer = ReportWriter(failures.path, job.name, columns, **written_as)
+                    writer = ReportWriter(failures.path, name, columns, folder=failures.folder, **written_as)
                     self._failures = files.enter_context(writer)
                 except OutputError as error:
                     self._give_up_failures(error)
@@ -112,20 +114,25 @@ class Outputs:
             ReportChangedError: somebody else has changed the file there, so the report is beside it.
 
         """
-        path = self._report_place.path
+        path, folder = self._report_place.path, self._report_place.folder
         if not self._report_place.is_unchanged:
-            self._report.path = unused(path, _BESIDE)
+            self._report.path = unused(path, folder, _BESIDE)
             self._report.commit()
             raise ReportChangedError(
                 f"{path} was changed by somebody else during the run, so it is not replaced; the result of "
                 f"the run is in {self._report.path}"
             )
-        if keeps_previous and not (own_sha256 and sha256_of(path) == own_sha256):
-            set_aside(path, self._can_be_undone)
+        if keeps_previous and not (own_sha256 and folder.sha256_of(path.name) == own_sha256):
+            set_aside(path, folder, self._can_be_undone)
         self._report.commit()
+        if not folder.is_in_place:
+            raise ReportChangedError(
+                f"{path.parent} was exchanged for another folder during the run; the report {path.name} is "
+                "in the one that was there before"
+            )
 
     def _put_failures(self, writer: ReportWriter, place: Place) -> None:
-        path = place.path
+        path, folder = place.path, place.folder
         try:
             writer.finish()
         except OutputError as error:
@@ -134,19 +141,19 @@ class Outputs:
         try:
             if place.is_unchanged:
                 if self._can_be_undone(path):
-                    set_aside(path, self._can_be_undone)
+                    set_aside(path, folder, self._can_be_undone)
                 if writer.rows:
                     writer.commit()
                     self.failures = path
                 else:
-                    remove_report(path)
+                    remove_report(path, folder)
                 return
             self.problem = f"{path} was changed by somebody else during the run, so it is not replaced"
         except OutputError as error:
             self.problem = str(error)
         if not writer.rows:
             return
-        writer.path = unused(path, _BESIDE)
+        writer.path = unused(path, folder, _BESIDE)
         try:
             writer.commit()
             self.failures = writer.path

@@ -109,6 +109,7 @@ class Run:
             journal_path(report),
             self._identity(),
             self.checked.total,
+            folder=self.places[0].folder,
             to_settle=self.checked.sendable,
             restart=settings.restart,
             supersedes=in_place,

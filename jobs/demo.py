@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch.errors import ConfigurationError, OutputError
+from batch.folder import distrust_folder
 from jobs.association import IMAGE_LIMIT
 from jobs.credentials import Found, Token
 from jobs.ending import tell
@@ -33,12 +34,15 @@ def demonstrate(folder: Path) -> int:
 
     Raises:
         OutputError: the folder cannot be written.
-        ConfigurationError: the sandbox cannot listen.
+        ConfigurationError: it is somebody else's, or the sandbox cannot listen.
 
     """
     pairs = folder / "pairs.csv"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Others who may write to it could have put links there, to what the demo would overwrite.
+        if reason := distrust_folder(folder):
+            raise ConfigurationError(f"{folder}: {reason}: name a folder of your own, or a new one")
         with pairs.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(
                 [("fpga_image_id", "image_id", "note"), *_sample_rows()]

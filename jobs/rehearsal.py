@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
+from batch.folder import Folder
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
 from jobs.stopping import awaited
 from jobs.streams import say
@@ -74,7 +75,8 @@ def _secured(host: str, authority: Path) -> ssl.SSLContext:
     """Return what it takes to serve TLS once the file holds the certificate that a client has to trust."""
     try:
         context, certificate = issue_certificate(host)
-        authority.write_bytes(certificate)
+        # Whoever could change it would be trusted in place of the sandbox.
+        Folder(authority.parent).write(authority.name, certificate, 0o644)
     except ImportError:
         raise ConfigurationError("--tls needs more: pip install 'fpga-batch[tls]'") from None
     except ValueError as error:

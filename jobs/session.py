@@ -187,6 +187,8 @@ def default_report(command: str, pairs: str) -> Path:
 
 def can_be_undone(report: Path) -> bool:
     """Whether an outcome file says of any row that there is something to undo."""
+    if not report.is_file():  # no pipe is waited for
+        return False
     try:
         with open_report(str(report)) as opened:
             return opened.job == Associate.name and any(

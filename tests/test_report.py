@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.errors import InputMissingError, InputUnusableError, OutputError, UsageError
+from batch.folder import Folder
 from batch.model import Outcome, Record, Result, Row, Status
 from batch.report import (
     LEADING_COLUMNS,
@@ -333,7 +334,7 @@ def test_a_report_left_by_an_error_leaves_the_old_one_and_nothing_else(path: Pat
 def test_a_commit_that_fails_is_an_output_error_and_leaves_the_old_report(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **_folders: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path.write_text("old")
@@ -351,7 +352,9 @@ def test_the_file_is_on_disk_before_it_takes_its_place(path: Path, monkeypatch: 
     calls: list[str] = []
     fsync, move = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (calls.append("fsync"), fsync(file)))
-    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), move(*names)))
+    monkeypatch.setattr(
+        os, "replace", lambda *names, **folders: (calls.append("replace"), move(*names, **folders))
+    )
     write(path, [(["x"], DONE)])
     assert calls == ["fsync", "replace", "fsync"]
 
@@ -489,7 +492,7 @@ def test_a_file_that_is_mounted_cannot_be_replaced_and_that_is_found_before_the_
         with pytest.raises(OutputError, match="Device or resource busy; nothing was sent"):
             check_writable(path)
         with pytest.raises(OutputError, match="cannot be removed: Device or resource busy"):
-            remove_report(path)
+            remove_report(path, Folder(path.parent))
     finally:
         subprocess.run(["umount", path], check=True)
     assert path.read_text() == "old"

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from support import journal_lines
 
-from batch.errors import InputMissingError, InputUnusableError
+from batch.errors import ConfigurationError, InputUnusableError
 from batch.journal import Identity, Journal, RunState, journal_path, lines, run_state
 from batch.model import Outcome, Result, Status
 
@@ -218,9 +218,9 @@ def test_a_foreign_file_of_one_line_is_damage_like_any_other(report: Path) -> No
         run_state(report)
 
 
-def test_a_journal_that_cannot_be_read_is_missing(report: Path) -> None:
+def test_what_is_no_file_is_no_journal(report: Path) -> None:
     journal_path(report).mkdir()
-    with pytest.raises(InputMissingError, match=r"pairs\.report\.csv\.journal: Is a directory"):
+    with pytest.raises(ConfigurationError, match=r"pairs\.report\.csv\.journal: it is no regular file"):
         run_state(report)
 
 

@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from batch.disk import is_linked, sync_folder, write_all
+from batch.disk import write_all
 from batch.errors import OutputError
+from batch.folder import Folder
 from batch.journal.lines import sealed
 
 _SYNC_AFTER = 0.1
@@ -23,8 +24,9 @@ class Appender:
 
     """
 
-    def __init__(self, path: Path, file: int) -> None:
+    def __init__(self, path: Path, folder: Folder, file: int) -> None:
         self.path = path
+        self._folder = folder
         self.on_failure: Callable[[OSError], None] = _raise
         self.failure: OSError | None = None
         self._file = file
@@ -77,7 +79,7 @@ class Appender:
             write_all(self._file, data)
             os.fsync(self._file)
             if not self._end:
-                sync_folder(self.path)
+                self._folder.sync()
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._end += len(data)
@@ -113,7 +115,7 @@ class Appender:
 
     def _sync(self) -> None:
         os.fsync(self._file)
-        if not is_linked(self._file, self.path):
+        if not self._folder.holds(self._file, self.path.name):
             raise FileNotFoundError(0, "it has been removed, with what it held")
 
     def _fail(self, error: OSError) -> None:

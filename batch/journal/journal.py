@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from batch.disk import sync_folder
 from batch.errors import InputUnusableError, OutputError
+from batch.folder import Folder
 from batch.journal import lines
 from batch.journal.appending import Appender
 from batch.journal.contents import Contents
@@ -32,6 +32,7 @@ class Journal(Appender):
 
     Args:
         path: the file; created if it is not there, continued if it is.
+        folder: the one that it is in, opened before; None to open it now.
         identity: of this run.
         rows: rows of the input.
         to_settle: those that are to be brought to their outcome; None for all.
@@ -48,6 +49,7 @@ class Journal(Appender):
 
     Raises:
         BusyError: another process holds the journal.
+        ConfigurationError: somebody else has put the file there, or may write to it.
         InputUnusableError: another command left the journal, and its work is in no report.
         OutputError: it cannot be written, or is damaged.
 
@@ -59,12 +61,17 @@ class Journal(Appender):
         identity: Identity,
         rows: int,
         *,
+        folder: Folder | None = None,
         to_settle: int | None = None,
         restart: bool = False,
         supersedes: bool = False,
         notify: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        super().__init__(path, open_locked(path))
+        try:
+            folder = folder or Folder(path.parent)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was sent") from error
+        super().__init__(path, folder, open_locked(path, folder))
         self.ended = False
         self.began = 0.0
         self._report = path.parent / path.name.removesuffix(_SUFFIX)
@@ -146,7 +153,7 @@ class Journal(Appender):
 
         """
         with self._opened() as file:
-            return keep(file, self._report)
+            return keep(file, self._report, self._folder)
 
     def note_written(self, sha256: str, *, stopped: bool) -> None:
         """Note that a report of all this is whole, before it goes to its place. To be called after `flush`.
@@ -179,8 +186,8 @@ class Journal(Appender):
 
         """
         try:
-            self.path.unlink(missing_ok=True)
-            sync_folder(self.path)
+            self._folder.remove(self.path.name)
+            self._folder.sync()
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be removed: {error.strerror}; the report is whole and in its place, "

@@ -5,12 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from batch.disk import ROOM, fitting, sha256_of, sync_folder
+from batch.disk import ROOM, fitting, sha256_of
 from batch.errors import InputUnusableError, OutputError
+from batch.folder import Folder
 from batch.journal import lines
 from batch.journal.contents import Contents
 from batch.journal.lines import Identity
@@ -101,7 +101,7 @@ def described(header: dict[str, Any]) -> str:
     return f"an interrupted {command or 'run'}{' of ' * bool(of)}{of}"
 
 
-def keep(file: BinaryIO, report: Path) -> str:
+def keep(file: BinaryIO, report: Path, folder: Folder) -> str:
     """Write out what a journal says before it goes; say where it is.
 
     It becomes a report, which can be resumed and undone. Where the journal does not name the pairs, as one
@@ -110,6 +110,7 @@ def keep(file: BinaryIO, report: Path) -> str:
     Args:
         file: the journal, at its start.
         report: place of the report that the journal belongs to.
+        folder: that both are in.
 
     Raises:
         OutputError: there is no room for it.
@@ -120,10 +121,10 @@ def keep(file: BinaryIO, report: Path) -> str:
     with contextlib.suppress(OutputError, InputUnusableError):
         contents, begun = _read(file, reading)
         what = described(reading.header)
-        if path := _written_out(report, reading, contents, begun):
+        if path := _written_out(report, folder, reading, contents, begun):
             return f"what {what} has done is kept in {path}"
     file.seek(0)
-    path = _copied(file, list(_places(report, reading, ".journal")))
+    path = _copied(file, folder, list(_places(report, reading, ".journal")))
     return f"the journal of {what} is kept as {path}"
 
 
@@ -143,24 +144,24 @@ def _read(file: BinaryIO, reading: Reading) -> tuple[Contents, dict[int, list[st
 
 
 def _written_out(
-    report: Path, reading: Reading, contents: Contents, begun: dict[int, list[str]]
+    report: Path, folder: Folder, reading: Reading, contents: Contents, begun: dict[int, list[str]]
 ) -> Path | None:
     """Write a report of what a journal says; return None where the journal does not name the pairs."""
     header = reading.header
     columns = header.get("columns", [])
     paths = list(_places(report, reading, ".csv"))
-    with ReportWriter(paths[0], header["job"], columns, mode=_PRIVATE) as writer:
+    with ReportWriter(paths[0], header["job"], columns, folder=folder, mode=_PRIVATE) as writer:
         for cells, record in _records(contents, begun):
             if not columns or len(cells) != len(columns):
                 return None
             writer.write(cells, record)
         sha256 = writer.finish()
         for path in paths:
-            if not os.path.lexists(path):
+            if not folder.has(path.name):
                 writer.path = path
                 writer.commit()
                 return path
-            if sha256_of(path) == sha256:
+            if folder.own(path.name) and folder.sha256_of(path.name) == sha256:
                 return path  # a run that was killed before it could take the journal away has written it
     raise OutputError(f"{paths[0]}: cannot be written: there are {len(paths):,} such files already")
 
@@ -176,14 +177,14 @@ def _records(contents: Contents, begun: dict[int, list[str]]) -> Iterator[tuple[
             yield begun.get(row, []), Record(row, Status.UNCONFIRMED, "interrupted")
 
 
-def _copied(file: BinaryIO, paths: Sequence[Path]) -> Path:
+def _copied(file: BinaryIO, folder: Folder, paths: Sequence[Path]) -> Path:
     for path in paths:
         try:
-            with open(path, "xb", opener=partial(os.open, mode=_PRIVATE)) as copy:
+            with open(folder.open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as copy:
                 shutil.copyfileobj(file, copy)
                 copy.flush()
                 os.fsync(copy.fileno())
-            sync_folder(path)
+            folder.sync()
         except FileExistsError:
             continue
         except OSError as error:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from batch.errors import InputMissingError, InputUnusableError
+from batch.folder import Folder
 from batch.journal import lines
 from batch.journal.journal import journal_path
 from batch.journal.leftover import is_over
-from batch.journal.lock import described, is_held
+from batch.journal.lock import described, is_held, open_own
 from batch.journal.reading import Reading
 from batch.report import recorded
 from batch.summary import Summary, counted
@@ -63,13 +64,14 @@ def run_state(report: Path) -> RunState | None:
     """Return how far the run is that writes this report, or None where there is none.
 
     Raises:
+        ConfigurationError: somebody else has put the journal there, or may write to it.
         InputMissingError: its journal may not be read.
         InputUnusableError: its journal is damaged.
 
     """
     path = journal_path(report)
     try:
-        with path.open("rb") as file:
+        with open(open_own(path, Folder(path.parent)), "rb") as file:
             is_running = is_held(file.fileno())
             return _read(report, file, is_running=is_running)
     except FileNotFoundError:

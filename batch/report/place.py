@@ -1,6 +1,5 @@
 """The place of an outcome file: who may take it, and what becomes of the file that is there."""
 
-import contextlib
 import errno
 import os
 import secrets
@@ -10,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.disk import ROOM, check_replaceable, fitting, sha256_of, sync_folder
+from batch.disk import ROOM, check_replaceable, fitting
 from batch.errors import BatchError, OutputError, UsageError
+from batch.folder import ROOT, Folder
 from batch.report.layout import report_format
 from batch.report.reader import open_report
 
-_ROOT = 0
 _MOST_LINKS = 40  # one after the other, as for the kernel
 
 _State = tuple[int, int, int, int]
@@ -26,12 +25,14 @@ class Place(NamedTuple):
 
     Attributes:
         path: of the file.
+        folder: that the file is in.
         state: what identifies the file that was there when the place was looked at; None if there was none.
         sha256: digest of that file, or empty.
 
     """
 
     path: Path
+    folder: Folder
     state: _State | None
     sha256: str = ""
 
@@ -39,13 +40,14 @@ class Place(NamedTuple):
     def is_unchanged(self) -> bool:
         """Whether the file there holds what it held then. One that was taken away holds nothing."""
         try:
-            return _state(self.path) in (None, self.state) or sha256_of(self.path) == self.sha256 != ""
+            state = _state(self.path.name, self.folder)
+            return state in (None, self.state) or self.folder.sha256_of(self.path.name) == self.sha256 != ""
         except OSError:
             return False
 
 
-def check_writable(path: Path) -> None:
-    """Find out before a run whether a report can be put at `path`.
+def check_writable(path: Path) -> Folder:
+    """Find out before a run whether a report can be put at `path`; return the folder that it goes into.
 
     Raises:
         OutputError: it cannot.
@@ -54,7 +56,8 @@ def check_writable(path: Path) -> None:
     """
     report_format(path)
     try:
-        _state(path)
+        folder = Folder(path.parent)
+        _state(path.name, folder)
         # Without a name: another run may be at work with the writer's own, and a kill leaves nothing behind.
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -63,6 +66,7 @@ def check_writable(path: Path) -> None:
         raise OutputError(
             f"{path}: cannot be written: {error.strerror or error}; nothing was sent"
         ) from error
+    return folder
 
 
 def look_at(path: Path, job: str, *, overwrite: bool = False) -> Place:
@@ -78,14 +82,14 @@ def look_at(path: Path, job: str, *, overwrite: bool = False) -> Place:
         UsageError: the name asks for no known form, or the file that is there is none of the job's.
 
     """
-    check_writable(path)
-    state = _state(path)
+    folder = check_writable(path)
+    state = _state(path.name, folder)
     if not overwrite and state is not None and not _is_own(path, job):
         raise UsageError(
             f"{path} is not an outcome file of {job}, so it is not replaced; name another file, or use "
             "--overwrite"
         )
-    return Place(path, state, sha256_of(path) if state else "")
+    return Place(path, folder, state, folder.sha256_of(path.name) if state else "")
 
 
 def followed(path: Path) -> Path:
@@ -99,7 +103,7 @@ def followed(path: Path) -> Path:
     for _ in range(_MOST_LINKS):
         if not os.path.islink(target):
             return Path(os.path.realpath(target)) if target is not path else path
-        if target.lstat().st_uid not in (_ROOT, os.geteuid()):
+        if target.lstat().st_uid not in (ROOT, os.geteuid()):
             raise OutputError(f"{target}: cannot be written: it is a link of another user; nothing was sent")
         target = target.parent / target.readlink()
     return path
@@ -110,13 +114,14 @@ def previous(path: Path) -> Path:
     return path.parent / f"{path.name}~"
 
 
-def set_aside(path: Path, can_be_undone: Callable[[Path], bool]) -> None:
+def set_aside(path: Path, folder: Folder, can_be_undone: Callable[[Path], bool]) -> None:
     """Keep the file that is about to be replaced: one generation, under `previous`.
 
     What is kept there already stays if it can be undone and the file to be replaced cannot.
 
     Args:
         path: the file to be replaced; it may be missing.
+        folder: that it is in.
         can_be_undone: whether an outcome file says of any row that there is something to undo.
 
     Raises:
@@ -124,28 +129,30 @@ def set_aside(path: Path, can_be_undone: Callable[[Path], bool]) -> None:
 
     """
     kept = previous(path)
-    with contextlib.suppress(FileNotFoundError):
-        if not path.stat().st_size:
+    try:
+        if not folder.stat(path.name).st_size:
             return
-    if not path.exists() or (kept.exists() and not can_be_undone(path) and can_be_undone(kept)):
+    except FileNotFoundError:
+        return
+    if folder.has(kept.name) and not can_be_undone(path) and can_be_undone(kept):
         return
     try:
-        _link(path, kept)
-        sync_folder(path)
+        _link(folder, path.name, kept.name)
+        folder.sync()
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be kept as {kept} before it is replaced: {error.strerror}"
         ) from error
 
 
-def unused(path: Path, word: str) -> Path:
+def unused(path: Path, folder: Folder, word: str) -> Path:
     """Return a path beside `path` that is not taken: `pairs.report.csv` becomes `pairs.report.WORD.csv`."""
     tails = (f".{word}{'-' * bool(n)}{n or ''}{path.suffix}" for n in range(10_000))
     paths = (fitting(path.parent, path.stem, tail, room=ROOM) for tail in tails)
-    return next(each for each in paths if not os.path.lexists(each))
+    return next(each for each in paths if not folder.has(each.name))
 
 
-def _state(path: Path) -> _State | None:
+def _state(name: str, folder: Folder) -> _State | None:
     """Return what identifies a file and its content; None where there is no file.
 
     Raises:
@@ -153,7 +160,7 @@ def _state(path: Path) -> _State | None:
 
     """
     try:
-        found = path.stat()
+        found = folder.stat(name)
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(found.st_mode):
@@ -174,16 +181,15 @@ def _is_own(path: Path, job: str) -> bool:
         return False
 
 
-def _link(path: Path, kept: Path) -> None:
+def _link(folder: Folder, name: str, kept: str) -> None:
     """Give a file a second name, in place of another file that may have it."""
-    passing = fitting(path.parent, f".{path.name}", f".{secrets.token_hex(8)}.tmp")
+    passing = fitting(folder.path, f".{name}", f".{secrets.token_hex(8)}.tmp").name
     try:
-        os.link(path, passing)
+        folder.link(name, passing)
     except OSError:
-        os.replace(path, kept)  # a file system without links
+        folder.replace(kept, name)  # a file system without links
         return
     try:
-        os.replace(passing, kept)
+        folder.replace(kept, passing)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            passing.unlink()  # it stays where both are the same file already
+        folder.remove(passing)  # it stays where both are the same file already

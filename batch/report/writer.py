@@ -12,8 +12,9 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from batch.disk import fitting, sync_folder
+from batch.disk import fitting
 from batch.errors import OutputError
+from batch.folder import Folder
 from batch.model import Dialect, Record
 from batch.report.layout import (
     LEADING_COLUMNS,
@@ -28,6 +29,9 @@ _SEPARATORS = frozenset(",;\t")
 _DEFAULT_DIALECT = Dialect()
 _DEFAULT_MODE = 0o666
 _OWNER = 0o600
+_FOR_OWNER_TO_WRITE = 0o644
+_TEMPORARY = ".tmp"
+_RANDOM = 8  # letters of the name that nobody can guess
 
 
 class ReportWriter:
@@ -39,6 +43,7 @@ class ReportWriter:
         path: the file's place.
         job: name of the job.
         columns: the input's own columns.
+        folder: the one that `path` is in, opened before; None to open it now.
         mark: part of the temporary file's name.
         dialect: how CSV is written.
         mode: permissions of the input, or None if it has none. Nobody else may read the report who may not
@@ -55,6 +60,7 @@ class ReportWriter:
         job: str,
         columns: Sequence[str],
         *,
+        folder: Folder | None = None,
         mark: str = "",
         dialect: Dialect = _DEFAULT_DIALECT,
         mode: int | None = None,
@@ -62,9 +68,11 @@ class ReportWriter:
         self.path = path
         self.rows = 0
         self._job = job
+        self._mode = mode
         form = report_format(path)
         try:
-            descriptor, self._temporary = _temporary(path, mark, mode)
+            self._folder = folder or Folder(path.parent)
+            descriptor, self._temporary = _temporary(self._folder, path.name, mark)
         except OSError as error:
             raise _unwritable(path, error) from error
         # newline="" is csv's own wish; the writers end their lines themselves.
@@ -78,7 +86,7 @@ class ReportWriter:
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
-            os.unlink(self._temporary)
+            self._folder.remove(self._temporary)
 
     def write(self, values: Sequence[Any], record: Record) -> None:
         """Add a row.
@@ -107,9 +115,10 @@ class ReportWriter:
         try:
             self._form.end()
             self._file.flush()
+            os.fchmod(self._file.fileno(), self._final_mode())
             os.fsync(self._file.fileno())
-            self._file.close()
-            with open(self._temporary, "rb") as file:
+            with open(os.dup(self._file.fileno()), "rb") as file:
+                file.seek(0)
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise _unwritable(self.path, error) from error
@@ -122,21 +131,37 @@ class ReportWriter:
 
         """
         try:
-            os.replace(self._temporary, self.path)
-            sync_folder(self.path)
+            self._folder.replace(self.path.name, self._temporary)
+            self._folder.sync()
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        if not self._folder.holds(self._file.fileno(), self.path.name):
+            raise OutputError(f"{self.path}: somebody else has put another file there")
+
+    def _final_mode(self) -> int:
+        """Return the permissions of the input, or of one's own report that this one replaces.
+
+        Another user's report says nothing about who may write to one's own.
+        """
+        allowed = _DEFAULT_MODE if self._mode is None else _DEFAULT_MODE & self._mode | _OWNER
+        if earlier := self._folder.own(self.path.name):
+            return earlier.st_mode & allowed
+        if self._folder.has(self.path.name):
+            allowed &= _FOR_OWNER_TO_WRITE
+        umask = os.umask(0o077)
+        os.umask(umask)
+        return allowed & ~umask
 
 
-def remove_report(path: Path) -> None:
-    """Take an outcome file away, if there is one.
+def remove_report(path: Path, folder: Folder) -> None:
+    """Take an outcome file in a folder away, if there is one.
 
     Raises:
         OutputError: it cannot be removed.
 
     """
     try:
-        path.unlink(missing_ok=True)
+        folder.remove(path.name)
     except OSError as error:
         raise OutputError(f"{path}: cannot be removed: {error.strerror}") from error
 
@@ -247,19 +272,14 @@ def _json_text(value: Any) -> str:
         return json.dumps(value)
 
 
-def _temporary(path: Path, mark: str, mode: int | None) -> tuple[int, str]:
-    """Open the file beside a report's place; one that a killed run left there is used again."""
-    name = path.with_name(_temporary_name(path, mark))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    allowed = _DEFAULT_MODE if mode is None else _DEFAULT_MODE & mode | _OWNER
-    descriptor = os.open(name, flags, allowed)
-    with contextlib.suppress(FileNotFoundError):
-        os.fchmod(descriptor, path.stat().st_mode & allowed)
-    return descriptor, str(name)
-
-
-def _temporary_name(path: Path, mark: str) -> str:
-    return fitting(path.parent, f".{path.name}.{mark}" if mark else f".{path.name}", ".tmp").name
+def _temporary(folder: Folder, name: str, mark: str) -> tuple[int, str]:
+    """Make the file that is written beside a report's place; remove what killed runs have left there."""
+    room = len(_TEMPORARY) + _RANDOM
+    start = fitting(folder.path, f".{name}.{mark}." if mark else f".{name}.", "", room=room).name
+    for left in folder.names(start, _TEMPORARY):
+        if len(left) == len(start) + room and folder.own(left):
+            folder.remove(left)
+    return folder.new(start, _TEMPORARY)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -41,7 +41,8 @@ class InputFile:
     Attributes:
         limits: what its rows may take.
         name: what messages call it.
-        mode: permissions of a regular file, or None for standard input or a pipe.
+        mode: permissions of a regular file, or None for standard input or a pipe. What another user allows
+            others to write is not among them.
 
     """
 
@@ -142,9 +143,11 @@ class InputFile:
     def _opened(self, path: str) -> BinaryIO:
         try:
             raw = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: SIM115
-            mode = os.fstat(raw.fileno()).st_mode
-            if stat.S_ISREG(mode):
-                self.mode = stat.S_IMODE(mode)
+            found = os.fstat(raw.fileno())
+            if stat.S_ISREG(found.st_mode):
+                self.mode = stat.S_IMODE(found.st_mode)
+                if found.st_uid != os.geteuid():
+                    self.mode &= ~(stat.S_IWGRP | stat.S_IWOTH)
                 return raw
             with raw:
                 return self._spooled(raw)

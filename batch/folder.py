@@ -1,0 +1,219 @@
+"""A folder that is opened once: what is done in it is done there, whoever puts another one in its place.
+
+Whoever may write to a folder, or to one above it, may rename it and put a link in its place while a run is
+under way. So a run's own files are never reached by their whole path, and no link is followed.
+"""
+
+import contextlib
+import errno
+import os
+import pwd
+import secrets
+import stat
+import weakref
+from pathlib import Path
+
+from batch.disk import sha256_of
+
+ROOT = 0
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+_ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_PRIVATE = 0o600
+
+
+class Folder:
+    """An open folder, and the files in it by their names.
+
+    Args:
+        path: where it is now.
+
+    Attributes:
+        path: where it was when it was opened.
+
+    Raises:
+        OSError: there is no folder, or it may not be looked into.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:  # one that may be written to, and not be listed
+            self._descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its path still leads to it."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        except OSError:
+            return False
+
+    def open(self, name: str, flags: int, mode: int = _PRIVATE) -> int:
+        """Return a descriptor of a file; no link is followed and no pipe is waited for.
+
+        Raises:
+            OSError: it cannot be opened so.
+
+        """
+        return os.open(name, flags | _ALWAYS, mode, dir_fd=self._descriptor)
+
+    def new(self, start: str, end: str) -> tuple[int, str]:
+        """Make a file that nobody else may open, under a name that nobody can guess; return both.
+
+        Args:
+            start: of its name.
+            end: of its name.
+
+        Raises:
+            OSError: the folder takes no file.
+
+        """
+        name = f"{start}{secrets.token_hex(4)}{end}"
+        return self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL), name
+
+    def write(self, name: str, data: bytes, mode: int) -> None:
+        """Write a whole file in place of the one that has this name; of a link, in place of the link.
+
+        Raises:
+            OSError: it cannot be written.
+
+        """
+        descriptor, passing = self.new(f".{name}.", ".tmp")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                os.fchmod(descriptor, mode)
+            self.replace(name, passing)
+        except BaseException:
+            self.remove(passing)
+            raise
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return what there is under a name; of a link, the link.
+
+        Raises:
+            OSError: there is nothing.
+
+        """
+        return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything under a name, be it a link that leads nowhere."""
+        try:
+            self.stat(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def holds(self, descriptor: int, name: str) -> bool:
+        """Whether an open file is the one that has this name now."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.stat(name))
+        except OSError:
+            return False
+
+    def own(self, name: str) -> os.stat_result | None:
+        """Return what there is under a name if it is a file of one's own."""
+        with contextlib.suppress(OSError):
+            found = self.stat(name)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                return found
+        return None
+
+    def names(self, start: str, end: str) -> list[str]:
+        """Return the names that start and end so; none where the folder may not be listed."""
+        try:
+            found = os.listdir(self._descriptor)
+        except OSError:
+            return []
+        return [name for name in found if name.startswith(start) and name.endswith(end)]
+
+    def sha256_of(self, name: str) -> str:
+        """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read."""
+        return sha256_of(name, folder=self._descriptor)
+
+    def replace(self, name: str, by: str) -> None:
+        """Let a file take the place of another one.
+
+        Raises:
+            OSError: it cannot.
+
+        """
+        os.replace(by, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def link(self, name: str, other: str) -> None:
+        """Give a file another name.
+
+        Raises:
+            OSError: that is taken, or the file system knows no such thing.
+
+        """
+        ends = {"src_dir_fd": self._descriptor, "dst_dir_fd": self._descriptor}
+        os.link(name, other, **ends, follow_symlinks=False)
+
+    def remove(self, name: str) -> None:
+        """Take a file away; that there is none is no error.
+
+        Raises:
+            OSError: it cannot be removed.
+
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+
+    def sync(self) -> None:
+        """Bring onto the disk which files are there.
+
+        Raises:
+            OSError: the disk takes no more. That this cannot be done for such a folder is no error.
+
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
+
+
+def distrust(found: os.stat_result) -> str:
+    """Say why a file may hold what somebody else has put there; nothing if it does not.
+
+    Args:
+        found: what the system says of it.
+
+    """
+    if not stat.S_ISREG(found.st_mode):
+        return "it is no regular file"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to {owner(found)}"
+    if found.st_nlink > 1:
+        return "it has another name as well"
+    if found.st_mode & _OTHERS_MAY_WRITE:
+        return "others may write to it"
+    return ""
+
+
+def distrust_folder(path: Path) -> str:
+    """Say why somebody else may put files into a folder, or has put it there; nothing if not.
+
+    Raises:
+        OSError: it cannot be looked at.
+
+    """
+    for found in (path.lstat(), path.stat()):
+        if found.st_uid != os.geteuid():
+            return f"it belongs to {owner(found)}"
+    return "others may write to it" if path.stat().st_mode & _OTHERS_MAY_WRITE else ""
+
+
+def owner(found: os.stat_result) -> str:
+    """Return the name of the user whose file it is."""
+    try:
+        return pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        return f"user {found.st_uid}"

@@ -1,0 +1,387 @@
+"""Other users of the machine, who may write to the folder: nothing of theirs is followed or believed.
+
+An attacker has a user id of his own, and the folder no protection: no sticky bit, so that the kernel's own
+`fs.protected_*` do not matter.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, Ended, WatchedSandbox, arguments, environment
+from support import PROJECT, fpga, image
+from test_command import Start, files, outcomes, write_pairs
+from test_interruptions import associated, await_requests, end_of, write_report
+from test_reports_are_kept import kill_early
+
+from batch.folder import distrust
+from jobs.sandbox import Faults
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for two users")
+
+SOMEBODY = 65534
+Attack = Callable[..., None]
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that everybody may write to."""
+    folder = Path(tempfile.mkdtemp(prefix="shared-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def run(shared: Path) -> Callable[..., Ended]:
+    """Run the command in the shared folder."""
+
+    def running(*args: str, service: str | None = None, **variables: str) -> Ended:
+        done = subprocess.run(
+            arguments(*args),
+            cwd=shared,
+            env={"PYTHONPATH": str(Path.cwd()), **environment(shared, service, variables)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            encoding="utf-8",
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return running
+
+
+@pytest.fixture
+def attack(shared: Path) -> Attack:
+    """Run a line of shell in the shared folder as somebody else."""
+
+    def attacking(line: str, *values: object) -> None:
+        subprocess.run(
+            [
+                *("setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"),
+                *("sh", "-euc", line, "sh", *map(str, values)),
+            ],
+            cwd=shared,
+            check=True,
+            timeout=PATIENCE,
+        )
+
+    return attacking
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A file of the user's that nothing here may change."""
+    file = tmp_path / "precious"
+    file.write_text("precious\n")
+    return file
+
+
+JOURNAL = "pairs.report.csv.journal"
+REFUSED = "so it is not used as this run's journal"
+
+
+@pytest.mark.parametrize("restart", [(), ("--restart",)])
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        (f'ln -s "$1" {JOURNAL}', "it is no regular file"),
+        (f"ln -s /nowhere/at/all {JOURNAL}", "it is no regular file"),
+        (f"mkfifo {JOURNAL}", "it is no regular file"),
+        (f"touch {JOURNAL}", "it belongs to nobody"),
+        (f"truncate -s 40G {JOURNAL}", "it belongs to nobody"),
+    ],
+    ids=["link", "link to nowhere", "pipe", "file", "sparse file"],
+)
+def test_a_planted_journal_is_refused_and_nothing_is_sent_or_written(
+    run: Callable[..., Ended],
+    attack: Attack,
+    shared: Path,
+    precious: Path,
+    sandbox: WatchedSandbox,
+    plant: str,
+    reason: str,
+    restart: tuple[str, ...],
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack(plant, precious)
+    ended = run("associate", "pairs.csv", *restart, service=sandbox.url)
+    assert ended.exit_code == 78
+    assert f"{JOURNAL}: {reason}, {REFUSED}" in ended.stderr
+    assert (sandbox.requests, precious.read_text()) == (0, "precious\n")
+    assert files(shared) == ["pairs.csv", JOURNAL]
+    write_report(shared / "pairs.report.csv", "associate", [("succeeded", "")])
+    for command in ("report", "undo", "resume"):
+        ended = run(command, "pairs.report.csv", service=sandbox.url)
+        assert (ended.exit_code, sandbox.requests) == (78, 0), ended
+        assert reason in ended.stderr
+
+
+def test_a_journal_with_another_name_or_that_others_may_write_to_is_refused(
+    run: Callable[..., Ended], shared: Path, precious: Path, sandbox: WatchedSandbox
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    journal = shared / JOURNAL
+    os.link(precious, shared / "another")
+    (shared / "another").rename(journal)
+    ended = run("associate", "pairs.csv", "--restart", service=sandbox.url)
+    assert (ended.exit_code, precious.read_text()) == (78, "precious\n")
+    assert "it has another name as well" in ended.stderr
+    journal.unlink()
+    journal.touch()
+    journal.chmod(0o666)
+    ended = run("associate", "pairs.csv", service=sandbox.url)
+    assert ended.exit_code == 78
+    assert "others may write to it" in ended.stderr
+
+
+def test_a_forged_journal_makes_no_row_succeeded(
+    run: Callable[..., Ended],
+    attack: Attack,
+    start: Start,
+    shared: Path,
+    sandbox: WatchedSandbox,
+    tmp_path: Path,
+) -> None:
+    """Somebody runs the same list against a service of his own, and leaves the journal of that."""
+    write_pairs(tmp_path / "pairs.csv", *range(12))
+    kill_early(start, sandbox, "associate", "pairs.csv")
+    for number in range(12):
+        with_it = (PROJECT, fpga(number), image(number))
+        if with_it in sandbox.associations:
+            sandbox.associations.remove(*with_it)
+    shutil.copy(tmp_path / "pairs.csv", shared)
+    shutil.copy(tmp_path / JOURNAL, shared)
+    os.chown(shared / JOURNAL, SOMEBODY, SOMEBODY)
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 78
+    attack(f"rm {JOURNAL}")
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert associated(sandbox) == {fpga(number) for number in range(12)}
+
+
+def test_a_journal_is_for_its_owner_alone_from_the_first_moment(
+    start: Start, sandbox: WatchedSandbox, tmp_path: Path
+) -> None:
+    """So that nobody else can hold its lock either."""
+    write_pairs(tmp_path / "pairs.csv", 1)
+    sandbox.faults = Faults(latency=1.0)
+    os.umask(umask := os.umask(0))
+    process = start("associate", "pairs.csv", service=sandbox.url)
+    await_requests(sandbox, 1)
+    assert stat.S_IMODE((tmp_path / JOURNAL).stat().st_mode) == 0o600
+    assert umask == 0o022
+    assert end_of(process)[0] == 0
+
+
+# The report's temporary file
+
+
+@pytest.mark.parametrize("plant", ["ln -s '{}' '{}'", "mkfifo '{1}'", "touch '{1}'", "mkdir '{1}'"])
+def test_a_file_planted_under_the_old_name_of_the_temporary_one_is_in_nobodys_way(
+    run: Callable[..., Ended],
+    attack: Attack,
+    shared: Path,
+    precious: Path,
+    sandbox: WatchedSandbox,
+    plant: str,
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack(plant.format(precious, ".pairs.report.csv.tmp"))
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert outcomes(shared / "pairs.report.csv") == ["succeeded"]
+    assert (shared / "pairs.report.csv").stat().st_uid == os.geteuid()
+    assert precious.read_text() == "precious\n"
+
+
+def test_the_file_of_a_killed_run_is_removed_by_the_next_and_no_file_of_another_user(
+    run: Callable[..., Ended], attack: Attack, shared: Path, sandbox: WatchedSandbox
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    left, theirs = ".pairs.report.csv.0123abcd.tmp", ".pairs.report.csv.abcd0123.tmp"
+    (shared / left).touch()
+    attack(f"touch {theirs}")
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert files(shared) == sorted(["pairs.csv", "pairs.report.csv", theirs])
+
+
+@pytest.mark.parametrize(
+    ("of_list", "umask", "mode"), [(0o666, 0o000, 0o644), (0o664, 0o002, 0o644), (0o600, 0o000, 0o600)]
+)
+def test_what_somebody_else_lets_others_write_lets_nobody_write_the_report(
+    run: Callable[..., Ended],
+    shared: Path,
+    sandbox: WatchedSandbox,
+    of_list: int,
+    umask: int,
+    mode: int,
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    (shared / "pairs.csv").chmod(of_list)
+    os.chown(shared / "pairs.csv", SOMEBODY, SOMEBODY)
+    before = os.umask(umask)
+    try:
+        assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+        report = shared / "pairs.report.csv"
+        assert stat.S_IMODE(report.stat().st_mode) == mode
+        report.chmod(0o666)
+        os.chown(report, SOMEBODY, SOMEBODY)
+        assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    finally:
+        os.umask(before)
+    assert (report.stat().st_uid, stat.S_IMODE(report.stat().st_mode)) == (0, mode)
+
+
+# Links and folders
+
+
+@pytest.mark.parametrize("option", ["--report", "--failures"])
+def test_a_link_of_somebody_elses_is_not_followed(
+    run: Callable[..., Ended],
+    attack: Attack,
+    shared: Path,
+    tmp_path: Path,
+    sandbox: WatchedSandbox,
+    option: str,
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack('ln -s "$1" out.csv', tmp_path / "new.csv")
+    ended = run("associate", "pairs.csv", option, "out.csv", service=sandbox.url)
+    assert (ended.exit_code, sandbox.requests) == (74, 0)
+    assert "out.csv: cannot be written: it is a link of another user; nothing was sent" in ended.stderr
+    assert not (tmp_path / "new.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["pairs.report.csv~", "left.csv"])
+def test_a_pipe_that_is_planted_holds_up_no_end(
+    run: Callable[..., Ended], attack: Attack, shared: Path, sandbox: WatchedSandbox, name: str
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    write_report(shared / "pairs.report.csv", "associate", [("failed", "")])
+    attack(f"mkfifo '{name}'")
+    ended = run("associate", "pairs.csv", "--failures", "left.csv", service=sandbox.url)
+    assert ended.exit_code == 0, ended
+    assert outcomes(shared / "pairs.report.csv") == ["succeeded"]
+
+
+def test_a_folder_that_is_exchanged_while_a_run_is_under_way_gets_nothing(
+    sandbox: WatchedSandbox, shared: Path, tmp_path: Path
+) -> None:
+    """Report and journal stay in the folder that was there when the run began."""
+    folder, target = shared / "drop", tmp_path / "target"
+    folder.mkdir()
+    target.mkdir()
+    write_pairs(folder / "pairs.csv", 1, 2)
+    sandbox.faults = Faults(latency=0.5)
+    with subprocess.Popen(
+        arguments("associate", "drop/pairs.csv"),
+        cwd=shared,
+        env={"PYTHONPATH": str(Path.cwd()), **environment(shared, sandbox.url, {})},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        await_requests(sandbox, 1)
+        folder.rename(shared / "kept")
+        folder.symlink_to(target)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 74
+    assert "drop was exchanged for another folder during the run; the report pairs.report.csv is in" in said
+    assert files(target) == []
+    assert files(shared / "kept") == ["pairs.csv", "pairs.report.csv"]
+    assert outcomes(shared / "kept" / "pairs.report.csv") == ["succeeded"] * 2
+
+
+def test_a_report_that_is_exchanged_while_it_takes_its_place_is_not_said_to_be_there(
+    sandbox: WatchedSandbox, shared: Path
+) -> None:
+    write_pairs(shared / "pairs.csv", *range(40))
+    is_over = threading.Event()
+
+    def exchange() -> None:
+        while not is_over.is_set():
+            for path in shared.glob(".pairs.report.csv.*.tmp"):
+                path.unlink()
+                path.write_text("forged\n")
+
+    sandbox.faults = Faults(latency=0.05)
+    attacking = threading.Thread(target=exchange)
+    attacking.start()
+    try:
+        ended = subprocess.run(
+            arguments("associate", "pairs.csv"),
+            cwd=shared,
+            env={"PYTHONPATH": str(Path.cwd()), **environment(shared, sandbox.url, {})},
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            encoding="utf-8",
+        )
+    finally:
+        is_over.set()
+        attacking.join()
+    report = shared / "pairs.report.csv"
+    is_forged = report.exists() and report.read_text() == "forged\n"
+    assert (ended.returncode == 0) == (not is_forged and report.exists())
+    if is_forged:
+        assert "somebody else has put another file there" in ended.stderr
+        assert (shared / JOURNAL).exists()
+
+
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        ("mkdir fpga-batch-demo", "it belongs to nobody"),
+        ('ln -s "$1" fpga-batch-demo', "it belongs to nobody"),
+    ],
+)
+def test_the_demo_writes_into_no_folder_of_somebody_elses(
+    run: Callable[..., Ended], attack: Attack, tmp_path: Path, plant: str, reason: str
+) -> None:
+    tmp_path.chmod(0o755)
+    attack(plant, tmp_path)
+    ended = run("demo")
+    assert ended.exit_code == 78
+    assert f"fpga-batch-demo: {reason}: name a folder of your own, or a new one" in ended.stderr
+    assert not (tmp_path / "pairs.csv").exists()
+
+
+def test_the_demo_writes_into_no_folder_that_others_may_write_to(
+    run: Callable[..., Ended], attack: Attack, shared: Path, precious: Path
+) -> None:
+    (shared / "fpga-batch-demo").mkdir()
+    (shared / "fpga-batch-demo").chmod(0o777)
+    attack('ln -s "$1" fpga-batch-demo/pairs.csv', precious)
+    ended = run("demo")
+    assert (ended.exit_code, precious.read_text()) == (78, "precious\n")
+    assert "fpga-batch-demo: others may write to it" in ended.stderr
+
+
+def test_what_is_said_of_a_file_that_may_be_forged_names_its_owner(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    check = partial(os.stat, file)
+    assert distrust(check()) == ""
+    os.chown(file, SOMEBODY, SOMEBODY)
+    assert distrust(check()) == "it belongs to nobody"
+    os.chown(file, 4_000_000, 4_000_000)
+    assert distrust(check()) == "it belongs to user 4000000"
+
+
+def test_the_sandboxs_certificate_goes_through_no_link(
+    start: Start, attack: Attack, shared: Path, precious: Path
+) -> None:
+    attack('ln -s "$1" ca.pem', precious)
+    process = start("sandbox", "--port", "0", "--tls", str(shared / "ca.pem"))
+    assert process.stdout.readline().startswith("https://")
+    process.terminate()
+    assert end_of(process)[0] in (0, 143)
+    assert precious.read_text() == "precious\n"
+    assert not (shared / "ca.pem").is_symlink()
