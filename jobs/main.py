@@ -1,4 +1,4 @@
-"""`fpga-batch`, also as `python -m jobs`."""
+"""`fpga-batch`, the installed command: `python -m` would import what lies in the current folder."""
 
 import errno
 import logging
@@ -83,7 +83,3 @@ def _note(lost: "sys.UnraisableHookArgs") -> None:
     if isinstance(lost.exc_value, signals.Interrupt):
         signals.send_again(lost.exc_value)
     logging.getLogger("jobs").debug("unexpected", exc_info=lost.exc_value)
-
-
-if __name__ == "__main__":
-    main()
