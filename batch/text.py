@@ -1,4 +1,7 @@
-"""Foreign text made fit for a terminal, a log and a spreadsheet."""
+"""Foreign text made fit for a terminal, a log, a shell and a spreadsheet."""
+
+import os
+import shlex
 
 _QUOTES = "\"'`"
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
@@ -8,15 +11,28 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four f
 
 def printable(text: str, limit: int = 500) -> str:
     r"""Return `text` with invisible characters escaped (`\x1b`, `\u202e`), cut to `limit` characters."""
-    cut = text[:limit]
-    if not cut.isprintable():
-        cut = "".join(letter if letter.isprintable() else _escaped(letter) for letter in cut)
+    cut = visible(text[:limit])
     return cut if len(text) <= limit else f"{cut}... ({len(text)} characters)"
+
+
+def visible(text: str) -> str:
+    """Return `text` with invisible characters escaped, line ends and bytes that are not UTF-8 among them."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
 def quoted(text: str, limit: int = 60) -> str:
     """Return foreign text in quotation marks, short and printable, for use inside a message."""
     return f"'{printable(text, limit)}'"
+
+
+def copyable(word: str | os.PathLike[str]) -> str:
+    """Return a word of a command line as a shell takes it; bash does even if it is not printable."""
+    text = os.fspath(word)
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_shell, text))}'"
 
 
 def defused(cell: str) -> str:
@@ -42,3 +58,11 @@ def _escaped(letter: str) -> str:
     if code > 0xFFFF:
         return f"\\U{code:08x}"
     return _SHORT.get(letter) or (f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}")
+
+
+def _in_shell(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    return _SHORT.get(letter) or "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))

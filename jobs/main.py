@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import resource
 import sys
 import threading
 import warnings
@@ -18,6 +19,9 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 def main() -> NoReturn:
     """Run the command line and leave with the exit code that the outcome has."""
     streams.guard()
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+    )  # it holds secrets
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     sys.unraisablehook = _note
@@ -60,7 +64,7 @@ def _told(error: BatchError) -> int:
     from jobs import log  # noqa: PLC0415 - what it needs is there by now, or the command has not begun
 
     log.release()
-    say(f"fpga-batch: {error}")
+    say(f"fpga-batch: {error}", *getattr(error, "__notes__", ()))
     return error.exit_code
 
 

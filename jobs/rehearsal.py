@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import shlex
 import ssl
 import sys
 from pathlib import Path
 
 from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
+from batch.text import copyable
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
 from jobs.stopping import awaited
 from jobs.streams import say
@@ -103,6 +103,6 @@ async def _serve(
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
         places = {"FPGA_BATCH_ENDPOINT": url, "OS_AUTH_URL": f"{url}/v3"}
-        settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in (places | variables).items())
+        settings = " ".join(f"{name}={copyable(value)}" for name, value in (places | variables).items())
         say(f"export {settings}")
         await stopped.wait()
