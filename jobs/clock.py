@@ -13,6 +13,9 @@ log = logging.getLogger(__name__)
 _SAME = 60.0
 """Seconds by which two looks at the clock may differ without being told as two."""
 
+_FARTHEST = 86400.0
+"""Seconds by which the service may be ahead or behind: what is signed for a later year is good until then."""
+
 
 class ServiceClock:
     """Seconds since the epoch as the service counts them.
@@ -39,9 +42,16 @@ class ServiceClock:
         return None if date is None else date - self._now()
 
     def follow(self, response: Response) -> bool:
-        """Take the service's time from its answer; return whether there was one. The first time is told."""
+        """Take the service's time from its answer; return whether that can be. The first time is told."""
         ahead = self.seen(response)
         if ahead is None:
+            return False
+        if abs(ahead) > _FARTHEST:
+            log.warning(
+                "the service says that it is %s, more than a day from this machine's clock, and is not "
+                "believed: set this machine's clock",
+                response.headers["Date"],
+            )
             return False
         if abs(ahead - self.offset) > _SAME:
             log.warning(
