@@ -74,7 +74,8 @@ def _secured(host: str, authority: Path) -> ssl.SSLContext:
     """Return what it takes to serve TLS once the file holds the certificate that a client has to trust."""
     try:
         context, certificate = issue_certificate(host)
-        authority.write_bytes(certificate)
+        with open(authority, "wb", opener=_for_all_to_read) as file:
+            file.write(certificate)
     except ImportError:
         raise ConfigurationError("--tls needs more: pip install 'fpga-batch[tls]'") from None
     except ValueError as error:
@@ -84,12 +85,18 @@ def _secured(host: str, authority: Path) -> ssl.SSLContext:
     return context
 
 
+def _for_all_to_read(path: str, flags: int) -> int:
+    """Open a file that nobody else may write to, whatever the umask: who could change it would be trusted."""
+    return os.open(path, flags, 0o644)
+
+
 def _variables(accounts: Accounts) -> dict[str, str]:
-    """Return whose name a run takes on here."""
+    """Return whose name a run takes on here; the password in a catalogue may be a real one."""
     user = accounts.users[0]
+    known = {"OS_PASSWORD": user.password} if user in Accounts().users else {}
     return {
         "OS_USERNAME": user.name,
-        "OS_PASSWORD": user.password,
+        **known,
         "OS_USER_DOMAIN_NAME": accounts.domain.name,
         "OS_PROJECT_NAME": accounts.projects[0].name,
     }
@@ -105,4 +112,6 @@ async def _serve(
         places = {"FPGA_BATCH_ENDPOINT": url, "OS_AUTH_URL": f"{url}/v3"}
         settings = " ".join(f"{name}={copyable(value)}" for name, value in (places | variables).items())
         say(f"export {settings}")
+        if "OS_PASSWORD" not in variables:
+            say(f"# and OS_PASSWORD, which the catalogue has for {variables['OS_USERNAME']}")
         await stopped.wait()
