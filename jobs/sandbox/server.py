@@ -88,9 +88,14 @@ class _Front:
 
     @web.middleware
     async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse what was sent to another name: a page in a browser may have its own name lead here."""
+        """Refuse what was sent to another name: a page in a browser may have its own name lead here.
+
+        Over TLS the certificate has told the name.
+        """
         local = request.transport.get_extra_info("sockname") if request.transport else None
-        if not _names(request.headers.get("Host", ""), self._host, local[0] if local else ""):
+        if not request.secure and not _names(
+            request.headers.get("Host", ""), self._host, local[0] if local else ""
+        ):
             told = "this sandbox is reached by localhost or the address it listens on, see --host"
             return _json(421, {"error": told})
         return await handler(request)
