@@ -40,6 +40,16 @@ def defused(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
+def defused_name(name: str) -> str:
+    """Return a column's name as `defused` does a cell; `original_name` takes this back, whatever the name."""
+    return f"'{name}" if name.lstrip("'").startswith(_FORMULA_STARTS) else name
+
+
+def original_name(name: str) -> str:
+    """Return a column's name without the apostrophe that keeps a spreadsheet from running it."""
+    return name.removeprefix("'") if name.lstrip("'").startswith(_FORMULA_STARTS) else name
+
+
 def bare(cell: str) -> str:
     """Return a cell's text without what other programs put around it or into it unseen.
 
