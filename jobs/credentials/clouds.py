@@ -128,10 +128,11 @@ def _asked(region: "CloudRegion", name: str, verify: bool | str) -> Any:
 
     from jobs.credentials.direct import DirectSession  # noqa: PLC0415
 
-    direct = DirectSession(str((region.config.get("auth") or {}).get("auth_url") or ""))
     try:
         plugin: Any = region.get_auth()
-        return plugin.get_access(Session(session=direct, verify=verify, timeout=_TIMEOUT, redirect=False))
+        return plugin.get_access(
+            Session(session=DirectSession(), verify=verify, timeout=_TIMEOUT, redirect=False)
+        )
     except refusals.Unauthorized as error:
         raise DeniedError(f"clouds.yaml, {name}: {printable(error.message)}") from None
     except refusals.MissingAuthPlugin:  # what can be asked without credentials was answered by 401

@@ -1,4 +1,4 @@
-"""How keystoneauth reaches the identity service: as the rest of the program does."""
+"""How keystoneauth reaches a service: as the rest of the program does."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,30 +12,23 @@ from batch.text import quoted
 
 
 class DirectSession(Session):
-    """A session that takes nothing from the environment: no password from `.netrc`, and no proxy of its own.
+    """A session that takes nothing from the environment by itself: no password from `.netrc`, no proxy."""
 
-    Args:
-        url: of the service; the proxy that the program takes for it is the session's.
-
-    """
-
-    def __init__(self, url: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.trust_env = False
-        if proxy := proxy_of(url):
-            self.proxies = {"http": proxy, "https": proxy}
 
     def send(self, request: PreparedRequest, **settings: Any) -> Response:
-        """Send a request, but none in plain text to another machine: the service may name such an address.
+        """Send a request, but none in plain text to another machine, of which an entry may name several.
 
         Raises:
-            ConfigurationError: it has named one.
+            ConfigurationError: this would be one, or its proxy is none.
 
         """
-        parts = urlsplit(request.url or "")
-        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        url = urlsplit(str(request.url))
+        if url.scheme != "https" and not is_loopback(url.hostname or ""):
             raise ConfigurationError(
-                f"the identity service names {quoted(str(request.url))} as its own address: plain http would "
-                "show the credentials to the network"
+                f"{quoted(url.hostname or '')}: plain http would show the credentials to the network; use https"
             )
-        return super().send(request, **settings)
+        proxy = proxy_of(url.geturl())
+        return super().send(request, **settings | {"proxies": {url.scheme: proxy} if proxy else {}})
