@@ -27,8 +27,9 @@ class DirectSession(Session):
         """
         url = urlsplit(str(request.url))
         if url.scheme != "https" and not is_loopback(url.hostname or ""):
+            host = quoted(url.hostname or "")
             raise ConfigurationError(
-                f"{quoted(url.hostname or '')}: plain http would show the credentials to the network; use https"
+                f"{host}: plain http would show the credentials to the network; use https"
             )
         proxy = proxy_of(url.geturl())
         return super().send(request, **settings | {"proxies": {url.scheme: proxy} if proxy else {}})
