@@ -26,9 +26,6 @@ _TIMEOUT = 30.0
 _SECRET_WORDS = ("password", "secret", "token", "passcode")
 """What is in the names of an entry's members that nobody may see."""
 
-_NAMED_FILES = ("OS_CLIENT_CONFIG_FILE", "OS_CLIENT_SECURE_FILE")
-"""Variables by which openstacksdk is told of files."""
-
 _MISREAD = (AttributeError, LookupError, TypeError, ValueError)
 """What the libraries make of entries of the wrong form; the texts may show what stands there."""
 
@@ -177,11 +174,11 @@ def _read(name: str, **scope: Any) -> "tuple[CloudRegion, list[Path]]":
         raise ConfigurationError(
             "clouds.yaml is read by openstacksdk, which is not installed: pip install 'fpga-batch[openstack]'"
         ) from None
+    entries = _there(os.environ.get("OS_CLIENT_CONFIG_FILE", ""), *loader.CONFIG_FILES)
+    secrets = _there(os.environ.get("OS_CLIENT_SECURE_FILE", ""), *loader.SECURE_FILES)
     # It looks into the current folder first, where anybody may have put them.
-    named = [os.environ.get(variable, "") for variable in _NAMED_FILES]
-    for path in (*named, *loader.CONFIG_FILES, *loader.SECURE_FILES, *loader.VENDOR_FILES):
-        if os.path.lexists(path):
-            _refuse_foreign(Path(path))
+    for path in (*entries, *secrets, *_there(*loader.VENDOR_FILES)):
+        _refuse_foreign(path)
     try:
         config = OpenStackConfig()
         _refuse_remote_profile(config, name)
@@ -190,15 +187,16 @@ def _read(name: str, **scope: Any) -> "tuple[CloudRegion, list[Path]]":
         raise _unusable(name, f"{error} Is there such an entry, and is the file YAML?") from None
     except _MISREAD as error:
         raise _unusable(name, type(error).__name__) from None
-    files = (config.config_filename, config.secure_config_filename)
-    return region, [Path(each) for each in files if each]
+    return region, [*entries[:1], *secrets[:1]]
+
+
+def _there(*paths: str) -> list[Path]:
+    return [Path(path) for path in paths if os.path.exists(path)]
 
 
 def _refuse_foreign(path: Path) -> None:
     try:
         refuse_foreign(path)
-    except OSError:
-        return  # a link to nowhere, which is not read either
     except ConfigurationError as error:
         if path.parent != Path.cwd():
             raise
