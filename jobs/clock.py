@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from batch.model import Response
 from batch.summary import duration
+from batch.text import printable
 from jobs.dates import http_date
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class ServiceClock:
             log.warning(
                 "the service says that it is %s, more than a day from this machine's clock, and is not "
                 "believed: set this machine's clock",
-                response.headers["Date"],
+                printable(response.headers["Date"], 80),
             )
             return False
         if abs(ahead - self.offset) > _SAME:

@@ -19,9 +19,8 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 def main() -> NoReturn:
     """Run the command line and leave with the exit code that the outcome has."""
     streams.guard()
-    resource.setrlimit(
-        resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
-    )  # it holds secrets
+    # What is in memory is secret.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     sys.unraisablehook = _note

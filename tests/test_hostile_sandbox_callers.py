@@ -67,6 +67,7 @@ def test_where_it_listens_on_all_addresses_they_are_its_names_and_others_are_not
     for name in (address, "127.0.0.1", "localhost", "192.0.2.7"):
         assert ask(url, name, address=address) == 200
     assert ask(url, "evil.example", address=address) == 421
+    assert ask(url, "", address=address) in (400, 421)
 
 
 def test_where_it_listens_by_name_that_is_its_name(start: Start) -> None:

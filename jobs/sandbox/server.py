@@ -153,7 +153,7 @@ def _names(named: str, listens_on: str, local: str) -> bool:
         host = (urlsplit(f"//{named}").hostname or "").rstrip(".")
     except ValueError:
         return False
-    if is_loopback(host) or host == listens_on.lower():
+    if is_loopback(host) or (host and host == listens_on.lower()):
         return True
     try:
         return ip_address(host) == ip_address(local) or _is_any(listens_on)
