@@ -1,4 +1,7 @@
-"""Foreign text made fit for a terminal, a log and a spreadsheet."""
+"""Foreign text made fit for a terminal, a log, a shell and a spreadsheet."""
+
+import os
+import shlex
 
 _QUOTES = "\"'`"
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
@@ -8,10 +11,15 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four f
 
 def printable(text: str, limit: int = 500) -> str:
     r"""Return `text` with invisible characters escaped (`\x1b`, `\u202e`), cut to `limit` characters."""
-    cut = text[:limit]
-    if not cut.isprintable():
-        cut = "".join(letter if letter.isprintable() else _escaped(letter) for letter in cut)
+    cut = visible(text[:limit])
     return cut if len(text) <= limit else f"{cut}... ({len(text)} characters)"
+
+
+def visible(text: str) -> str:
+    """Return `text` with invisible characters escaped, line ends and bytes that are not UTF-8 among them."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
 def quoted(text: str, limit: int = 60) -> str:
@@ -19,9 +27,27 @@ def quoted(text: str, limit: int = 60) -> str:
     return f"'{printable(text, limit)}'"
 
 
+def copyable(word: str | os.PathLike[str]) -> str:
+    """Return a word of a command line as a shell takes it; bash does even if it is not printable."""
+    text = os.fspath(word)
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_shell, text))}'"
+
+
 def defused(cell: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: an apostrophe goes before a formula's start."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def defused_name(name: str) -> str:
+    """Return a column's name as `defused` does a cell; `original_name` takes this back, whatever the name."""
+    return f"'{name}" if name.lstrip("'").startswith(_FORMULA_STARTS) else name
+
+
+def original_name(name: str) -> str:
+    """Return a column's name without the apostrophe that keeps a spreadsheet from running it."""
+    return name.removeprefix("'") if name.lstrip("'").startswith(_FORMULA_STARTS) else name
 
 
 def bare(cell: str) -> str:
@@ -42,3 +68,11 @@ def _escaped(letter: str) -> str:
     if code > 0xFFFF:
         return f"\\U{code:08x}"
     return _SHORT.get(letter) or (f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}")
+
+
+def _in_shell(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    return _SHORT.get(letter) or "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))

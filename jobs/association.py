@@ -116,7 +116,7 @@ class AssociationJob:
         project_id, region = ids.optional(project_cell), ids.optional(region_cell)
         if project_id and not is_project_id(project_id):
             raise ids.malformed("project_id", project_cell, "letters, digits, - and _")
-        if region and not is_region(region):
+        if region and region != self._site.region and not is_region(region):
             raise ids.malformed("region", region_cell, "a region, as cn-north-1")
         if region and region != self._site.region and self._site.is_fixed:
             raise RowError("region", f"{quoted(region_cell)} cannot be reached: --endpoint is one region's")

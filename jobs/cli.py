@@ -7,7 +7,7 @@ What a command needs beyond parsing is imported inside it: `--help` does not wai
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
 from json import dumps as to_json
@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from batch.text import visible
 from jobs import options as o
 from jobs.misspelling import Command, Commands
 
@@ -94,7 +95,13 @@ for _name, _help in _RUNS.items():
 def _login(context: typer.Context, **values: Any) -> None:  # noqa: ARG001 - as all commands have it
     from jobs.login import log_in
 
-    typer.echo(log_in(o.LoginOptions(**values)))
+    _print(log_in(o.LoginOptions(**values)))
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Write to standard output what was asked for, each line as one line whatever is in it."""
+    for line in lines:
+        typer.echo(visible(line))
 
 
 _take_options(_login, o.LoginOptions, (), {})
@@ -108,8 +115,8 @@ def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
     """Say offline everything that can be said about the file before sending."""
     from jobs.inspection import inspect
 
-    text, exit_code = inspect(pairs, format)
-    typer.echo(text)
+    lines, exit_code = inspect(pairs, format)
+    _print(lines)
     raise typer.Exit(exit_code)
 
 
@@ -125,7 +132,7 @@ def report(report: o.ReportArgument, json: o.JsonOutput = False) -> None:
         about = {"run": run.as_json()} if run else {}
         typer.echo(to_json(about | summary.as_json(), indent=2, ensure_ascii=False).encode())
     else:
-        typer.echo(f"{run.as_text()}\n{summary.as_text()}" if run else summary.as_text())
+        _print([*([run.as_text()] if run else []), *summary.as_text().splitlines()])
 
 
 @app.command(cls=Command)

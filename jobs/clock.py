@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 from batch.model import Response
 from batch.summary import duration
+from batch.text import printable
 from jobs.dates import http_date
 
 log = logging.getLogger(__name__)
 
 _SAME = 60.0
 """Seconds by which two looks at the clock may differ without being told as two."""
+
+_FARTHEST = 86400.0
+"""Seconds by which the service may be ahead or behind: what is signed for a later year is good until then."""
 
 
 class ServiceClock:
@@ -39,9 +43,16 @@ class ServiceClock:
         return None if date is None else date - self._now()
 
     def follow(self, response: Response) -> bool:
-        """Take the service's time from its answer; return whether there was one. The first time is told."""
+        """Take the service's time from its answer; return whether that can be. The first time is told."""
         ahead = self.seen(response)
         if ahead is None:
+            return False
+        if abs(ahead) > _FARTHEST:
+            log.warning(
+                "the service says that it is %s, more than a day from this machine's clock, and is not "
+                "believed: set this machine's clock",
+                printable(response.headers["Date"], 80),
+            )
             return False
         if abs(ahead - self.offset) > _SAME:
             log.warning(

@@ -10,6 +10,7 @@ from batch.transport import HttpTransport
 from jobs.access import Access
 from jobs.clock import ServiceClock
 from jobs.credentials import Found
+from jobs.credentials.files import refuse_foreign
 from jobs.endpoints import Site, iam_endpoint, site
 from jobs.issuer import Issuer
 from jobs.masking import Secrets
@@ -73,8 +74,11 @@ def connection(options: PlaceOptions, found: Found, where: Site, connections: in
         ConfigurationError: the authorities to trust cannot be read.
 
     """
+    tls = None
     try:
-        tls = trusted(options.ca_file) if options.ca_file else None
+        if options.ca_file:
+            tls = trusted(options.ca_file)
+            refuse_foreign(options.ca_file)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} (named by --ca-file or OS_CACERT)") from None
 

@@ -51,8 +51,9 @@ def demonstrate(folder: Path) -> int:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
     with _sandbox() as url:
         say(
-            f"a sandbox is at {url}; what runs now is\n"
-            f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}\n"
+            f"a sandbox is at {url}; what runs now is",
+            f"  fpga-batch associate {pairs} --endpoint {url} --project-id {_PROJECT} --rate {_RATE}",
+            "",
         )
         options = RunOptions(pairs=str(pairs), endpoint=url, project_id=_PROJECT, rate=_RATE, restart=True)
         end = execute("associate", options, Found("the demo", Token("demo")))
@@ -63,7 +64,7 @@ def demonstrate(folder: Path) -> int:
         for row in csv.DictReader(file):
             if row["reason"]:
                 say("  {row:>2} {outcome}, {reason}: {error_message}".format(**row))
-    say(f"\nsample: {pairs}")
+    say("", f"sample: {pairs}")
     tell(end, quiet=False, command=())
     return end.stopped.exit_code if end.stopped else 0
 

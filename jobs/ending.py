@@ -1,12 +1,12 @@
 """What is said when a run has ended: how, where its report is, and the command to run next."""
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch.model import Status
 from batch.settings import RunEnd
+from batch.text import copyable
 from jobs import log
 from jobs.streams import say
 
@@ -43,7 +43,7 @@ def tell(end: RunEnd, *, quiet: bool, command: Sequence[str]) -> None:
         say(f"fpga-batch: {end.stopped}")
     if end.problem:
         say(f"fpga-batch: {end.problem}")
-    say(end.summary.as_text())
+    say(*end.summary.as_text().splitlines())
     if end.report:
         say(f"report: {end.report}")
     if end.failures:
@@ -51,7 +51,7 @@ def tell(end: RunEnd, *, quiet: bool, command: Sequence[str]) -> None:
     if end.summary.not_through and command:
         invalid = end.summary.outcomes[Status.INVALID]
         first = "correct the invalid rows there, then " if invalid == end.summary.not_through else ""
-        say(f"next: {first}{shlex.join(command)}")
+        say(f"next: {first}{' '.join(map(copyable, command))}")
 
 
 def next_command(end: RunEnd, repeated: Sequence[str], given: Mapping[str, Any]) -> list[str]:

@@ -19,9 +19,11 @@ _WITH_FPGA_IMAGES = {
     OPEN_TELEKOM_CLOUD: ("eu-de", "eu-nl"),
     FLEXIBLE_ENGINE: ("eu-west-0",),
 }
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+[0-9]{0,3}){1,3}(?:-[0-9]{1,3})?")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # No user, no query, no fragment: what is refused is not shown, as it may hold a password.
 _URL = re.compile(r"(?i:(https?)://)([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_LONGEST_REGION = 40
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROJECT_NAME = re.compile(r"[^{}/?#\s]([^{}/?#\r\n]{0,62}[^{}/?#\s])?")
 _ZONE = re.compile(r"([a-z]+(?:-[a-z]+)+-[0-9]+)[a-z]|(eu-(?:de|nl))-0[0-9]")
@@ -109,7 +111,7 @@ def site(
         raise ConfigurationError(
             f"--region {region}: this is an availability zone, its region is {zone[1] or zone[2]}"
         )
-    if region and not is_region(region):
+    if region and not (_LABEL.fullmatch(region) if endpoint else is_region(region)):
         raise ConfigurationError(f"--region {quoted(region)}: a region is written as cn-north-1 or eu-de")
     project_name = project_name or region
     if not project_id and not project_name:
@@ -185,8 +187,11 @@ def checked_endpoint(url: str, setting: str = "--endpoint") -> str:
 
 
 def is_region(text: str) -> bool:
-    """Whether this is one label of a host name, as regions are, and not the name of an availability zone."""
-    return _LABEL.fullmatch(text) is not None and not _ZONE.fullmatch(text)
+    """Whether this is written as regions are: it becomes a part of a host's name.
+
+    So it must not be another service's name, as `obs`, nor that of an availability zone.
+    """
+    return len(text) <= _LONGEST_REGION and bool(_REGION.fullmatch(text)) and not _ZONE.fullmatch(text)
 
 
 def is_project_id(text: str) -> bool:
@@ -222,4 +227,5 @@ def place_of_iam(url: str) -> tuple[str, str]:
         if host == f"iam.{domain}":
             return "", domain  # the one for all regions
     match = _HOST.fullmatch(host)
-    return (match[2], match[3]) if match and match[1].startswith("iam") else ("", "")
+    is_told = match and match[1].startswith("iam") and is_region(match[2])
+    return (match[2], match[3]) if match and is_told else ("", "")

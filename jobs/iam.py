@@ -18,6 +18,7 @@ from batch.text import printable, quoted
 from batch.transport import TransportError
 from jobs.clock import date_of
 from jobs.credentials import Grant, Password, Token
+from jobs.credentials.environment import secret as checked
 from jobs.dates import iso_date
 from jobs.endpoints import is_project_id
 from jobs.error_body import ServiceError, parse_error
@@ -151,7 +152,7 @@ def _granted(iam: str, response: Response, secret: str) -> Grant:
     if now is None and (issued := iso_date(_text(token, "issued_at"))):
         now = issued.timestamp()
     return Grant(
-        Token(secret),
+        Token(checked(f"the token from {iam}", secret)),
         project["id"],
         None if now is None else seconds_until(expires, now),
         _holder_of(token),

@@ -1,6 +1,5 @@
 """What can be said offline about a file of pairs before anything is sent, and about a report."""
 
-import shlex
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from batch.rate import Rate
 from batch.report import REPORT_COLUMNS, read_summary
 from batch.source import Format, Input, Source, open_source
 from batch.summary import Summary, counted, duration
+from batch.text import copyable
 from jobs.association import IMAGE_LIMIT, JOBS, Associate
 from jobs.endpoints import Site
 
@@ -19,8 +19,8 @@ _USUAL_RATE = Rate(10)
 _MOST_SHOWN = 5
 
 
-def inspect(pairs: str, form: Format | None) -> tuple[str, int]:
-    """Return what there is to say, and the exit code: 1 where rows are invalid.
+def inspect(pairs: str, form: Format | None) -> tuple[list[str], int]:
+    """Return the lines that there are to say, and the exit code: 1 where rows are invalid.
 
     Raises:
         InputMissingError: there is no such file.
@@ -30,17 +30,17 @@ def inspect(pairs: str, form: Format | None) -> tuple[str, int]:
     job = Associate(_NOWHERE)
     with open_source(pairs, format=form, columns=job.columns, reserved=REPORT_COLUMNS) as source:
         checked = preflight(source, job)
-        lines = [described(source, checked), *_crowded(source, job, checked)]
+        lines = [*described(source, checked), *_crowded(source, job, checked)]
         if source.dropped:
             lines.append(hint_of_resume(pairs))
     if checked.sendable:
         seconds = checked.sendable / _USUAL_RATE.per_second
         lines.append(f"{counted(checked.sendable, 'request')} or more: {duration(seconds)} at {_USUAL_RATE}")
-    return "\n".join(lines), 1 if checked.invalid else 0
+    return lines, 1 if checked.invalid else 0
 
 
-def described(source: Input, checked: Preflight) -> str:
-    """Return what the pass over an input found."""
+def described(source: Input, checked: Preflight) -> list[str]:
+    """Return what the pass over an input found, in lines."""
     found = f"{checked.sendable:,} to send, {checked.invalid:,} invalid, {checked.duplicate:,} duplicate"
     if checked.kept.rows:
         found += f", {checked.kept.rows:,} left as they are"
@@ -50,7 +50,7 @@ def described(source: Input, checked: Preflight) -> str:
     lines += [f"  row {each.row}, {each.message} ({each.status})" for each in checked.findings]
     if (more := checked.invalid + checked.duplicate - len(checked.findings)) > 0:
         lines.append(f"  and {more:,} more")
-    return "\n".join(lines)
+    return lines
 
 
 def summed(report: str) -> Summary:
@@ -67,7 +67,7 @@ def summed(report: str) -> Summary:
 
 def hint_of_resume(report: str) -> str:
     """Return what there is to say of an input that is the report of an earlier run, by its path."""
-    command = "fpga-batch resume" if report == "-" else shlex.join(["fpga-batch", "resume", report])
+    command = "fpga-batch resume" if report == "-" else f"fpga-batch resume {copyable(report)}"
     return f"this is a report of an earlier run; `{command}` takes it up"
 
 

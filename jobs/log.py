@@ -4,9 +4,11 @@ import logging
 import sys
 from collections import deque
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
+from batch.text import visible
 from jobs.options import LogFormat
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -73,7 +75,17 @@ class _Keeper(logging.Handler):
             target.handle(self._kept.popleft())
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Shows what is invisible: names of files are foreign text too, and need not be UTF-8."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(visible, super().formatException(ei).splitlines()))
+
+
+class _TextFormatter(_Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
@@ -81,17 +93,16 @@ class _TextFormatter(logging.Formatter):
         return _time(record)
 
 
-class _JsonFormatter(logging.Formatter):
+class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": _time(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        entry = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "message": visible(record.getMessage()),
+        }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps({key: _encodable(text) for key, text in entry.items()}).decode()
-
-
-def _encodable(text: str) -> str:
-    """Return text that is valid UTF-8: the name of a file need not be."""
-    return text.encode(errors="backslashreplace").decode()
+        return orjson.dumps(entry).decode()
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -20,8 +20,8 @@ _TOLERATED = 1.5
 """Seconds by which clocks count as equal: an answer's date has whole seconds."""
 
 
-def log_in(options: LoginOptions) -> str:
-    """Return what there is to say of the credentials; no secret is in it.
+def log_in(options: LoginOptions) -> list[str]:
+    """Return in lines what there is to say of the credentials; no secret is in it.
 
     Raises:
         DeniedError: they are refused, or may not list associations.
@@ -39,7 +39,7 @@ def log_in(options: LoginOptions) -> str:
         raise ServiceUnavailableError(str(error)) from None
 
 
-async def _proved(made: Connection, found: Found, where: Site) -> str:
+async def _proved(made: Connection, found: Found, where: Site) -> list[str]:
     async with made.access as access:
         # Without an id this call lists nothing, whoever asks: it only shows whether it may be made.
         scope = where.address()
@@ -67,9 +67,14 @@ async def _proved(made: Connection, found: Found, where: Site) -> str:
     if is_done:
         lines["associations"] = "may be listed"
         return _as_text(lines)
+    error: BatchError
     if verdict.kind in (Kind.UNAUTHENTICATED, Kind.DENIED):
-        raise DeniedError(f"the service refuses them: {told}\n{_as_text(lines)}")
-    raise ServiceUnavailableError(f"the service answered {told}\n{_as_text(lines)}")
+        error = DeniedError(f"the service refuses them: {told}")
+    else:
+        error = ServiceUnavailableError(f"the service answered {told}")
+    for line in _as_text(lines):
+        error.add_note(line)
+    raise error
 
 
 def _clock(made: Connection, response: Response) -> str:
@@ -81,5 +86,5 @@ def _clock(made: Connection, response: Response) -> str:
     return f"{duration(abs(ahead))} {'slow' if ahead > 0 else 'fast'}"
 
 
-def _as_text(lines: dict[str, str]) -> str:
-    return "\n".join(f"{name + ':':<{_WIDTH}}{text}" for name, text in lines.items())
+def _as_text(lines: dict[str, str]) -> list[str]:
+    return [f"{name + ':':<{_WIDTH}}{text}" for name, text in lines.items()]

@@ -6,17 +6,19 @@ Source: the vendor's SDK, which asks for a session first and falls back to the o
 import orjson
 
 from batch.errors import ConfigurationError
-from batch.text import printable
 from batch.transport import TransportError
 from jobs import iam
 from jobs.clock import date_of
 from jobs.credentials import NO_CREDENTIALS, Grant
+from jobs.credentials.environment import paired, secret
+from jobs.dates import iso_date
 from jobs.signing import Keys
 
 TIMEOUT = 3.0
 """Seconds for an answer: on a machine that is no ECS there may be none."""
 
 _WITHOUT_SESSIONS = (404, 405, 503)
+_PARTS = ("access", "secret", "securitytoken")
 
 
 def temporary_keys(base: str) -> iam.Exchange:
@@ -32,7 +34,7 @@ def temporary_keys(base: str) -> iam.Exchange:
             "PUT", f"{base}/meta-data/latest/api/token", {"X-Metadata-Token-Ttl-Seconds": "21600"}
         )
         if session.status == 200:
-            token = printable(session.body.decode("ascii", "replace").strip())
+            token = secret("the session of the metadata service", session.body.decode("ascii", "replace"))
             headers["X-Metadata-Token"] = token
         elif session.status not in _WITHOUT_SESSIONS:
             raise ConfigurationError(f"{NO_CREDENTIALS} (the metadata service answered {session.status})")
@@ -43,12 +45,14 @@ def temporary_keys(base: str) -> iam.Exchange:
         raise TransportError("connection", f"the metadata service answered {response.status}", sent=False)
     try:
         found = orjson.loads(response.body)["credential"]
-        parts = [found[name] for name in ("access", "secret", "securitytoken")]
+        parts = [found[name] for name in _PARTS]
         if not all(isinstance(part, str) and part for part in parts):
             raise TypeError("keys")  # noqa: TRY301 - told below like all that is no answer
-        keys, expires = Keys(*parts), str(found["expires_at"])
+        names = [f"{name} from the metadata service" for name in _PARTS]
+        keys, expires = Keys(*map(secret, names, parts)), str(found["expires_at"])
+        paired(keys, (names[0], names[1], names[2]))
     except (orjson.JSONDecodeError, LookupError, TypeError):
         raise ConfigurationError(f"{NO_CREDENTIALS} (this ECS has no agency)") from None
     now = date_of(response)
     lifetime = None if now is None else iam.seconds_until(expires, now)
-    return Grant(keys, "", lifetime, iam.holder(keys), expires_at=printable(expires, 80))
+    return Grant(keys, "", lifetime, iam.holder(keys), expires_at=expires if iso_date(expires) else "")

@@ -5,6 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from batch.text import visible
 from jobs.advice import on_command, on_option
 
 _UsageError: Any = typer.BadParameter.__base__
@@ -18,6 +19,7 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except _UsageError as error:
+            error.message = visible(error.message)
             if hasattr(error, "possibilities"):  # only an unknown option has them
                 known = [name for each in self.params for name in (*each.opts, *each.secondary_opts)]
                 _advise(error, on_option(error.option_name, known))
@@ -32,6 +34,7 @@ class Commands(TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except _UsageError as error:
+            error.message = visible(error.message)
             _advise(error, on_command(args[0], self.commands))
             raise
 

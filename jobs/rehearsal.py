@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import shlex
 import ssl
 import sys
 from pathlib import Path
 
 from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
 from batch.folder import Folder
+from batch.text import copyable
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
 from jobs.stopping import awaited
 from jobs.streams import say
@@ -87,11 +87,12 @@ def _secured(host: str, authority: Path) -> ssl.SSLContext:
 
 
 def _variables(accounts: Accounts) -> dict[str, str]:
-    """Return whose name a run takes on here."""
+    """Return whose name a run takes on here; the password in a catalogue may be a real one."""
     user = accounts.users[0]
+    known = {"OS_PASSWORD": user.password} if user in Accounts().users else {}
     return {
         "OS_USERNAME": user.name,
-        "OS_PASSWORD": user.password,
+        **known,
         "OS_USER_DOMAIN_NAME": accounts.domain.name,
         "OS_PROJECT_NAME": accounts.projects[0].name,
     }
@@ -105,6 +106,8 @@ async def _serve(
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
         places = {"FPGA_BATCH_ENDPOINT": url, "OS_AUTH_URL": f"{url}/v3"}
-        settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in (places | variables).items())
+        settings = " ".join(f"{name}={copyable(value)}" for name, value in (places | variables).items())
         say(f"export {settings}")
+        if "OS_PASSWORD" not in variables:
+            say(f"# and OS_PASSWORD, which the catalogue has for {variables['OS_USERNAME']}")
         await stopped.wait()

@@ -71,7 +71,7 @@ def execute(command: str, options: RunOptions, found: Found) -> RunEnd | None:
         settings = dataclasses.replace(settings, taken_back_by=job.taken_back_by)
         run = Run.prepare(source, job, settings)
         if options.dry_run:
-            say(described(source, run.checked))
+            say(*described(source, run.checked))
             say(f"would be sent to {where.address()} at {settings.rate}: {_estimate(run.checked, settings)}")
             return None
         if source.dropped and not options.quiet and sys.stderr.isatty():

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from batch.errors import OutputError
+from batch.text import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -41,9 +42,10 @@ def guard() -> None:
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
 
 
-def say(text: str) -> None:
-    """Write a line to standard error. This never fails."""
-    sys.stderr.write(f"{text}\n")
+def say(*lines: str) -> None:
+    """Write lines to standard error, each as one line whatever is in it. This never fails."""
+    for line in lines:
+        sys.stderr.write(f"{visible(line)}\n")
 
 
 def check_output() -> None:

@@ -82,8 +82,12 @@ class Stub:
         self.requests = 0
 
 
+COMMAND = Path(sys.executable).with_name("fpga-batch")
+"""The command as it is installed."""
+
+
 def arguments(*args: str) -> list[str]:
-    return [sys.executable, "-m", "jobs", *args]
+    return [sys.executable, str(COMMAND), *args]
 
 
 def environment(home: Path, service: str | None, variables: dict[str, str]) -> dict[str, str]:

@@ -127,7 +127,7 @@ def _serve(control: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(json.loads(environment))
     time.tzset()
-    sys.argv[1:] = json.loads(args)
+    sys.argv = ["fpga-batch", *json.loads(args)]
 
 
 def _import_all() -> None:
@@ -143,6 +143,6 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as ours:
         _import_all()
         _serve(ours)
-    from jobs.__main__ import main
+    from jobs.main import main
 
     main()

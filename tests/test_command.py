@@ -717,7 +717,7 @@ def test_a_verbose_run_logs_each_retry_in_the_form_asked_for(
 
 def test_an_unexpected_error_of_the_system_is_called_a_bug_without_a_traceback(tmp_path: Path) -> None:
     program = (
-        "import sys, jobs.cli, jobs.__main__ as main\n"
+        "import sys, jobs.cli, jobs.main as main\n"
         "def broken(): raise OSError(5, 'Input/output error')\n"
         "jobs.cli.app = broken\n"
         "main.main()\n"

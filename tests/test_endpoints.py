@@ -184,9 +184,30 @@ def test_a_region_that_is_no_host_name_label_is_refused(region: str) -> None:
             made(region=region)
 
 
-@pytest.mark.parametrize("region", ["cn-north-1", "eu-de", "a", "7", "x" * 63])
-def test_a_host_name_label_is_a_region(region: str) -> None:
+@pytest.mark.parametrize(
+    "region",
+    [
+        *("cn-north-1", "cn-north-219", "cn-southwest-2", "ap-southeast-1", "eu-de", "eu-nl", "eu-ch2"),
+        *("eu-west-0", "eu-west-101", "la-north-2", "na-mexico-1", "my-kualalumpur-1", "ru-northwest-2"),
+    ],
+)
+def test_what_is_written_as_a_region_is_one(region: str) -> None:
     assert is_region(region)
+
+
+@pytest.mark.parametrize(
+    "name", ["obs", "iam", "ecs", "7", "console-intl", "x" * 63, "eu-" + "x" * 60, "eu-de-"]
+)
+def test_what_may_be_another_services_name_makes_no_host(name: str) -> None:
+    assert not is_region(name)
+    with pytest.raises(ConfigurationError, match="--region"):
+        made(region=name)
+
+
+def test_a_private_clouds_own_region_needs_an_endpoint() -> None:
+    assert made(region="RegionOne", endpoint="https://ecs.example.com").region == "regionone"
+    with pytest.raises(ConfigurationError, match="--region"):
+        made(region="RegionOne")
 
 
 @given(st.text())

@@ -180,8 +180,8 @@ socket.getaddrinfo = found
 def test_a_region_of_a_rows_own_without_a_host_or_a_trusted_one_fails_its_rows_alone(
     command: Command, tmp_path: Path
 ) -> None:
-    nowhere, untrusted = f"nowhere,{PROJECT}", f"cn-south-1,{PROJECT}"
-    places = [untrusted, "cn-north-1,", "nowhere,", ",", nowhere, nowhere, untrusted]
+    nowhere, untrusted = f"cn-nowhere-1,{PROJECT}", f"cn-south-1,{PROJECT}"
+    places = [untrusted, "cn-north-1,", "cn-nowhere-1,", ",", nowhere, nowhere, untrusted]
     lines = [f"{fpga(n)},{image(n)},{place}" for n, place in enumerate(places, 1)]
     (tmp_path / "pairs.csv").write_text("\n".join(["fpga_image_id,image_id,region,project_id", *lines, ""]))
     context, authority = issue_certificate("ecs.cn-north-1.example.invalid")
@@ -203,7 +203,7 @@ def test_a_region_of_a_rows_own_without_a_host_or_a_trusted_one_fails_its_rows_a
         rows = list(csv.DictReader(file))
     assert said(rows[1:6]) == [DONE, ("failed", "no_such_project"), DONE, *[("failed", "no_such_host")] * 2]
     assert "nowhere" in rows[2]["error_message"]
-    assert "ecs.nowhere.example.invalid" in rows[4]["error_message"]
+    assert "ecs.cn-nowhere-1.example.invalid" in rows[4]["error_message"]
     assert said([rows[0], rows[6]]) == [("failed", "connection")] * 2
     assert "certificate is not trusted" in rows[0]["error_message"]
 

@@ -185,11 +185,12 @@ def test_the_command_prints_what_a_run_needs(start: Start, tmp_path: Path, tls: 
     assert process.stdout
     url = process.stdout.readline().strip()
     settings = settings_printed(process)
+    assert process.stderr
+    assert process.stderr.readline() == "# and OS_PASSWORD, which the catalogue has for it's me\n"
     assert settings == {
         "FPGA_BATCH_ENDPOINT": url,
         "OS_AUTH_URL": f"{url}/v3",
         "OS_USERNAME": "it's me",
-        "OS_PASSWORD": "$HOME `x`",
         "OS_USER_DOMAIN_NAME": "OTC 1",
         "OS_PROJECT_NAME": "eu-de",
     } | ({"FPGA_BATCH_CA_FILE": str(tmp_path / "ca.pem")} if tls else {})

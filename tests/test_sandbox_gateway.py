@@ -451,7 +451,7 @@ REGION = {"id": PROJECT, "name": "r"}
             {"access_keys": [{"ak": "a", "sk": "s", "security_token": ""}]},
             "accounts.access_keys[0].security_token: must be a text, and not empty",
         ),
-        ({"tokens": [{"token": "a b"}]}, "accounts.tokens[0].token: 'a b' is not a token"),
+        ({"tokens": [{"token": "a b"}]}, "accounts.tokens[0].token: what is there is not a token"),
         (
             {"tokens": [{"token": "a", "project": FOREIGN_PROJECT}]},
             f"accounts.tokens[0].project: '{FOREIGN_PROJECT}' is neither one of the projects' ids nor null",

@@ -23,7 +23,7 @@ from batch.report.layout import (
     ReportFormat,
     report_format,
 )
-from batch.text import defused
+from batch.text import defused, defused_name
 
 _SEPARATORS = frozenset(",;\t")
 _DEFAULT_DIALECT = Dialect()
@@ -191,7 +191,7 @@ class _CsvForm:
         self._quoted_line = csv.writer(_Line(), **how, quoting=csv.QUOTE_ALL).writerow
         if dialect.mark:
             self._write("\ufeff")
-        self._put([*LEADING_COLUMNS, *columns, *OUTCOME_COLUMNS])
+        self._put([*LEADING_COLUMNS, *map(defused_name, columns), *OUTCOME_COLUMNS])
 
     def write(self, job: str, values: Sequence[Any], record: Record) -> None:
         for value in values:

@@ -11,7 +11,7 @@ from batch.source.header import find_header, open_quote
 from batch.source.limits import REPORT
 from batch.source.lines import Lines
 from batch.source.names import ABSENT, agreed, folded, picker, places, spellings, unused
-from batch.text import quoted
+from batch.text import original_name, quoted
 
 # The parser's own limit of a cell holds for the whole program. It must not be met: a row has one already.
 csv.field_size_limit(2 * REPORT.size)
@@ -44,7 +44,7 @@ class DelimitedReader:
         self._file = file
         self._asked = columns
         self._header = find_header(file, columns)
-        names = self._header.names
+        names = list(map(original_name, self._header.names))
         self.dialect = Dialect(self._header.delimiter, self._header.line_end, file.has_mark)
         self._width = len(names)
         self._wanted = places(names, columns)

@@ -3,6 +3,7 @@
 Both are in the extra `openstack`. They are synchronous, so a token is fetched in a thread.
 """
 
+import os
 import ssl
 from collections.abc import Callable
 from datetime import datetime
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
-from batch.text import printable
+from batch.text import printable, quoted
 from batch.transport import TransportError
-from jobs.credentials.files import warnings_of
+from jobs.credentials.environment import secret
+from jobs.credentials.files import refuse_foreign, warnings_of
 from jobs.credentials.kinds import Cloud, Found, Grant, Token
-from jobs.endpoints import iam_base, place_of_iam
+from jobs.endpoints import iam_base, is_project_id, place_of_iam
 
 if TYPE_CHECKING:
+    from openstack.config import OpenStackConfig
     from openstack.config.cloud_region import CloudRegion
 
 _TIMEOUT = 30.0
@@ -88,10 +91,16 @@ def token_for(
         )
     if verify is True:  # requests would trust a list of its own, not the system's
         verify = str(authorities) if authorities else ssl.get_default_verify_paths().cafile or True
+    if isinstance(verify, str) and os.path.exists(verify):
+        refuse_foreign(Path(verify))
     access = _asked(region, cloud.name, verify)
     told = _Told(access)
     if not (own_id := told.text("project_id")):
         raise ConfigurationError(f"clouds.yaml, {cloud.name}: its token is for no project")
+    if not is_project_id(own_id):
+        raise ConfigurationError(
+            f"clouds.yaml, {cloud.name}: its token is for {quoted(own_id)}, which is no id"
+        )
     own_name = told.text("project_name")
     if project_id not in ("", own_id) or project_name not in ("", own_name):
         raise ConfigurationError(
@@ -100,7 +109,7 @@ def token_for(
         )
     expires, issued = told.date("expires"), told.date("issued")
     return Grant(
-        Token(access.auth_token),
+        Token(secret(f"the token for clouds.yaml, {cloud.name},", access.auth_token)),
         own_id,
         (expires - issued).total_seconds() if expires and issued else None,
         f"user {told.text('username')} of {told.text('user_domain_name')}",
@@ -114,9 +123,13 @@ def _asked(region: "CloudRegion", name: str, verify: bool | str) -> Any:
     from keystoneauth1 import exceptions as refusals  # noqa: PLC0415
     from keystoneauth1.session import Session  # noqa: PLC0415
 
+    from jobs.credentials.direct import DirectSession  # noqa: PLC0415
+
     try:
         plugin: Any = region.get_auth()
-        return plugin.get_access(Session(verify=verify, timeout=_TIMEOUT, redirect=False))
+        return plugin.get_access(
+            Session(session=DirectSession(), verify=verify, timeout=_TIMEOUT, redirect=False)
+        )
     except refusals.Unauthorized as error:
         raise DeniedError(f"clouds.yaml, {name}: {printable(error.message)}") from None
     except refusals.MissingAuthPlugin:  # what can be asked without credentials was answered by 401
@@ -155,21 +168,50 @@ class _Told:
 def _read(name: str, **scope: Any) -> "tuple[CloudRegion, list[Path]]":
     """Return an entry, with another project where one is named, and the files it was read from."""
     try:
-        from openstack.config import OpenStackConfig  # noqa: PLC0415
+        from openstack.config import OpenStackConfig, loader  # noqa: PLC0415
         from openstack.exceptions import ConfigException  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ConfigurationError(
             "clouds.yaml is read by openstacksdk, which is not installed: pip install 'fpga-batch[openstack]'"
         ) from None
+    entries = _there(os.environ.get("OS_CLIENT_CONFIG_FILE", ""), *loader.CONFIG_FILES)
+    secrets = _there(os.environ.get("OS_CLIENT_SECURE_FILE", ""), *loader.SECURE_FILES)
+    # It looks into the current folder first, where anybody may have put them.
+    for path in (*entries, *secrets, *_there(*loader.VENDOR_FILES)):
+        _refuse_foreign(path)
     try:
         config = OpenStackConfig()
+        _refuse_remote_profile(config, name)
         region = config.get_one(name, **scope)
     except ConfigException as error:
         raise _unusable(name, f"{error} Is there such an entry, and is the file YAML?") from None
     except _MISREAD as error:
         raise _unusable(name, type(error).__name__) from None
-    files = (config.config_filename, config.secure_config_filename)
-    return region, [Path(each) for each in files if each]
+    return region, [*entries[:1], *secrets[:1]]
+
+
+def _there(*paths: str) -> list[Path]:
+    return [Path(path) for path in paths if os.path.exists(path)]
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        refuse_foreign(path)
+    except ConfigurationError as error:
+        if path.parent != Path.cwd():
+            raise
+        raise ConfigurationError(f"{error}; or run this in another folder") from None
+
+
+def _refuse_remote_profile(config: "OpenStackConfig", name: str) -> None:
+    """Refuse an entry that has its settings fetched: over plain http anybody could answer."""
+    entry = config.cloud_config["clouds"].get(name) or {}
+    profile = str(entry.get("profile") or entry.get("cloud") or "")
+    if "://" in profile:
+        raise ConfigurationError(
+            f"clouds.yaml, {name}: profile {quoted(profile)} is fetched from elsewhere: write what it says "
+            "into the entry"
+        )
 
 
 def _is_secret(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Credentials in files: the vendor's profile, and what systemd hands to a service."""
+"""Credentials in files: the vendor's profile, what systemd hands over; and whose such files may be."""
 
 import configparser
 import os
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from batch.errors import ConfigurationError
+from batch.text import copyable
 from jobs.credentials.environment import OWN, SDK, Environment, found, paired, secret, unquoted
 from jobs.credentials.kinds import Found, Token
 from jobs.endpoints import iam_base
@@ -86,13 +87,40 @@ def handed_over(environment: Environment) -> tuple[Found | None, tuple[str, str]
 def warnings_of(path: Path) -> tuple[str, ...]:
     """Return what is to be said of a file that others may read."""
     if os.path.exists(path) and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return (f"{path} holds secrets and others may read it: chmod 600 {path}",)
+        return (f"{path} holds secrets and others may read it: chmod 600 {copyable(path)}",)
     return ()
+
+
+def refuse_foreign(path: Path, file: int | None = None) -> None:
+    """Refuse a file by which somebody else could say where secrets are sent.
+
+    Args:
+        path: of the file.
+        file: descriptor of the file where it is open.
+
+    Raises:
+        ConfigurationError: it is somebody else's, or others may write to it; the text says what to do.
+        OSError: there is no such file.
+
+    """
+    about = os.stat(path if file is None else file)
+    for owner in (os.lstat(path).st_uid, about.st_uid):
+        if owner not in (0, os.geteuid()):
+            raise ConfigurationError(
+                f"{path}: belongs to another user ({owner}), who could have secrets sent elsewhere: remove "
+                "it, or put a file of your own in its place"
+            )
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigurationError(
+            f"{path}: others may write to it, and could have secrets sent elsewhere: look at what it says, "
+            f"then chmod go-w {copyable(path)}"
+        )
 
 
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
+            refuse_foreign(path, file.fileno())
             return file.read(_LARGEST).decode("utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None

@@ -137,7 +137,7 @@ def _access_keys(listed: Any) -> tuple[Keys, ...]:
 def _tokens(listed: Any, projects: list[str]) -> dict[str, str | None]:
     tokens: dict[str, str | None] = {}
     for place, entry in entries("accounts.tokens", listed, ("token", "project")):
-        token = identifier(place, entry, _is_token, "a token", tokens, "token")
+        token = identifier(place, entry, _is_token, "a token", tokens, "token", is_secret=True)
         project = entry.get("project")
         if project is not None and project not in projects:
             raise ValueError(f"{place}.project: {project!r} is neither one of the projects' ids nor null")

@@ -32,13 +32,16 @@ def identifier(
     form: str,
     seen: Iterable[str],
     key: str = "id",
+    *,
+    is_secret: bool = False,
 ) -> str:
-    """Return what tells an entry from the others, which must not have the same."""
+    """Return what tells an entry from the others, which must not have the same. No error shows a secret."""
     value = entry.get(key)
+    shown = "what is there" if is_secret else repr(value)
     if not isinstance(value, str) or not is_well_formed(value):
-        raise ValueError(f"{place}.{key}: {value!r} is not {form}")
+        raise ValueError(f"{place}.{key}: {shown} is not {form}")
     if value in seen:
-        raise ValueError(f"{place}.{key}: {value!r} stands there twice")
+        raise ValueError(f"{place}.{key}: {shown} stands there twice")
     return value
 
 

@@ -4,27 +4,39 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from itertools import islice
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from yarl import URL
 
+from batch.loopback import is_loopback
 from jobs.sandbox.faults import Faults
 from jobs.sandbox.messages import Call, Reply, Withheld
 from jobs.sandbox.service import Sandbox
 
-_BODY_LIMIT = 12 * 1024 * 1024
+_BODY_LIMIT = 64 * 1024  # anybody can send one; what a client of the service sends has a tenth of a kilobyte
 _FIELD_LIMIT = 65536  # a token has up to 16,384 characters; aiohttp's own limit is 8,190
 _GRACE = 0.5  # seconds that answers under way have when the server stops
+_PATIENCE = 30.0
+"""Seconds for a request's headers, from the connection or the last answer on, and for its body."""
 _BACKLOG = 1024
 _LINES_AT_ONCE = 1000
 
 
-def create_app(sandbox: Sandbox) -> web.Application:
-    """Return the service, IAM under `/v3`, and under `/_sandbox/` the means to watch it and to disturb it."""
-    app = web.Application(client_max_size=_BODY_LIMIT)
-    front = _Front(sandbox)
+def create_app(sandbox: Sandbox, host: str = "127.0.0.1") -> web.Application:
+    """Return the service, IAM under `/v3`, and under `/_sandbox/` the means to watch it and to disturb it.
+
+    Args:
+        sandbox: what answers.
+        host: where it listens; requests to other names are refused.
+
+    """
+    front = _Front(sandbox, host)
+    app = web.Application(client_max_size=_BODY_LIMIT, middlewares=[front.guarded])
     app.router.add_get("/_sandbox/stats", front.stats)
     app.router.add_get("/_sandbox/associations", front.associations)
     app.router.add_put("/_sandbox/faults", front.replace_faults)
@@ -48,8 +60,9 @@ async def serve(
 
     """
     runner = web.AppRunner(
-        create_app(sandbox),
+        create_app(sandbox, host),
         access_log=None,
+        keepalive_timeout=_PATIENCE,
         handler_cancellation=True,
         max_field_size=_FIELD_LIMIT,
         shutdown_timeout=_GRACE,
@@ -68,9 +81,24 @@ async def serve(
 
 
 class _Front:
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, host: str) -> None:
         self._sandbox = sandbox
+        self._host = host
         self._stopping = asyncio.Event()
+
+    @web.middleware
+    async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what was sent to another name: a page in a browser may have its own name lead here.
+
+        Over TLS the certificate has told the name.
+        """
+        local = request.transport.get_extra_info("sockname") if request.transport else None
+        if not request.secure and not _names(
+            request.headers.get("Host", ""), self._host, local[0] if local else ""
+        ):
+            told = "this sandbox is reached by localhost or the address it listens on, see --host"
+            return _json(421, {"error": told})
+        return await handler(request)
 
     async def service(self, request: web.Request) -> web.Response:
         reply = self._sandbox.reply(await _call(request))
@@ -99,7 +127,7 @@ class _Front:
 
     async def replace_faults(self, request: web.Request) -> web.Response:
         try:
-            self._sandbox.faults = Faults.from_json(orjson.loads(await request.read()))
+            self._sandbox.faults = Faults.from_json(orjson.loads((await _call(request)).body))
         except ValueError as error:
             return _json(400, {"error": str(error)})
         return web.Response(status=204)
@@ -112,9 +140,39 @@ class _Front:
         self._stopping.set()
 
 
+def _names(named: str, listens_on: str, local: str) -> bool:
+    """Whether the header `Host` names this server.
+
+    Args:
+        named: the header.
+        listens_on: as it was asked to; a name of this machine, an address, or all addresses.
+        local: the address that a connection came to.
+
+    """
+    try:
+        host = (urlsplit(f"//{named}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if is_loopback(host) or (host and host == listens_on.lower()):
+        return True
+    try:
+        return ip_address(host) == ip_address(local) or _is_any(listens_on)
+    except ValueError:  # a name
+        return False
+
+
+def _is_any(address: str) -> bool:
+    return not address or ip_address(address).is_unspecified
+
+
 async def _call(request: web.Request) -> Call:
     url = request.rel_url
-    return Call(request.method, url.raw_path, url.raw_query_string, request.headers, await request.read())
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    return Call(request.method, url.raw_path, url.raw_query_string, request.headers, body)
 
 
 def _response(reply: Reply) -> web.Response:

@@ -158,7 +158,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def command(*arguments: str | Path) -> list[str | Path]:
     """Return the project's own command, as it stands in this tree."""
-    return [sys.executable, "-m", "jobs", *arguments]
+    return [sys.executable, Path(sys.executable).with_name("fpga-batch"), *arguments]
 
 
 def fpga_batch(service: str = "", **settings: str) -> dict[str, str]:

@@ -116,7 +116,7 @@ def start(folder: Path) -> dict[str, list[float]]:
 def imported_for_help() -> list[str]:
     """Return the modules that are imported for `--help`."""
     told = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "jobs", "--help"],
+        [sys.executable, "-X", "importtime", *command("--help")[1:]],
         env=environment(fpga_batch()),
         capture_output=True,
         text=True,

@@ -1,8 +1,9 @@
-"""`fpga-batch`, also as `python -m jobs`."""
+"""`fpga-batch`, the installed command: `python -m` would import what lies in the current folder."""
 
 import errno
 import logging
 import os
+import resource
 import sys
 import threading
 import warnings
@@ -18,6 +19,8 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 def main() -> NoReturn:
     """Run the command line and leave with the exit code that the outcome has."""
     streams.guard()
+    # What is in memory is secret.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     sys.unraisablehook = _note
@@ -60,7 +63,7 @@ def _told(error: BatchError) -> int:
     from jobs import log  # noqa: PLC0415 - what it needs is there by now, or the command has not begun
 
     log.release()
-    say(f"fpga-batch: {error}")
+    say(f"fpga-batch: {error}", *getattr(error, "__notes__", ()))
     return error.exit_code
 
 
@@ -83,7 +86,3 @@ def _note(lost: "sys.UnraisableHookArgs") -> None:
     if isinstance(lost.exc_value, signals.Interrupt):
         signals.send_again(lost.exc_value)
     logging.getLogger("jobs").debug("unexpected", exc_info=lost.exc_value)
-
-
-if __name__ == "__main__":
-    main()
