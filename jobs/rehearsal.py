@@ -1,6 +1,7 @@
 """The command `sandbox`: the stand-in service as a process of its own."""
 
 import asyncio
+import errno
 import os
 import ssl
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
 from batch.folder import Folder
+from batch.report import followed
 from batch.text import copyable
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
 from jobs.stopping import awaited
@@ -76,7 +78,10 @@ def _secured(host: str, authority: Path) -> ssl.SSLContext:
     try:
         context, certificate = issue_certificate(host)
         # Whoever could change it would be trusted in place of the sandbox.
-        Folder(authority.parent).write(authority.name, certificate, 0o644)
+        place = followed(authority)
+        if place.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))  # noqa: TRY301 - told below with the others
+        Folder(place.parent).write(place.name, certificate, 0o644)
     except ImportError:
         raise ConfigurationError("--tls needs more: pip install 'fpga-batch[tls]'") from None
     except ValueError as error:

@@ -565,11 +565,11 @@ def test_a_name_that_is_being_looked_up_does_not_hold_up_the_end(start: Start, t
 
 SLOW_MOVING = """
 import os, sys, time
-def replace(*places, move=os.replace):
+def replace(*places, move=os.replace, **folders):
     print("moving", file=sys.stderr, flush=True)
     while not os.path.exists("go"):
         time.sleep(0.01)
-    move(*places)
+    move(*places, **folders)
 os.replace = replace
 """
 

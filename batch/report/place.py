@@ -1,5 +1,6 @@
 """The place of an outcome file: who may take it, and what becomes of the file that is there."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -156,7 +157,7 @@ def _state(name: str, folder: Folder) -> _State | None:
     """Return what identifies a file and its content; None where there is no file.
 
     Raises:
-        OSError: a folder is there.
+        OSError: a folder is there, or a loop of links.
 
     """
     try:
@@ -165,6 +166,9 @@ def _state(name: str, folder: Folder) -> _State | None:
         return None
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a directory")
+    if stat.S_ISLNK(found.st_mode):
+        with contextlib.suppress(FileNotFoundError):
+            (folder.path / name).stat()  # a loop of links is an error
     if not stat.S_ISREG(found.st_mode):
         return None  # a device or pipe holds nothing that could be lost
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -103,13 +103,13 @@ class Sight(NamedTuple):
 
     Attributes:
         report: inode and time of change, or None.
-        temporary: the same of the file that is to become the report.
+        temporary: names of the files that are, or were, to become the report.
         journal: its size, or None.
 
     """
 
     report: tuple[int, int] | None
-    temporary: tuple[int, int] | None
+    temporary: frozenset[str]
     journal: int | None
 
 
@@ -123,7 +123,6 @@ class Trial:
         self._command = command
         self._posts = posts
         self._journal = report.with_name(f"{report.name}.journal")
-        self._temporary = report.with_name(f".{report.name}.tmp")
         self._at_first = self._sight()
 
     @property
@@ -172,10 +171,11 @@ class Trial:
             self.kills.append(Kill(self._phase(before), *self._journalled(), len(self._posts)))
 
     def _sight(self) -> Sight:
-        report, temporary, journal = map(_stat, (self.report, self._temporary, self._journal))
+        report, journal = _stat(self.report), _stat(self._journal)
+        names = os.listdir(self.report.parent)
         return Sight(
             report and (report.st_ino, report.st_mtime_ns),
-            temporary and (temporary.st_ino, temporary.st_mtime_ns),
+            frozenset(each for each in names if each.endswith(".tmp")),
             None if journal is None else journal.st_size,
         )
 
@@ -186,7 +186,7 @@ class Trial:
             return Phase.JOURNAL_GONE
         if now.report != before.report:
             return Phase.REPORT_MOVED
-        if now.temporary != before.temporary:
+        if now.temporary - before.temporary:
             return Phase.REPORT_WHOLE if last.startswith(b'{"written"') else Phase.REPORT_BEGUN
         if now.journal == before.journal:
             return Phase.START
