@@ -28,6 +28,7 @@ class Folder:
 
     Args:
         path: where it is now.
+        is_link_followed: whether the path may be a link.
 
     Attributes:
         path: where it was when it was opened.
@@ -37,13 +38,22 @@ class Folder:
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_link_followed: bool = True) -> None:
         self.path = path
+        flags = os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_link_followed else os.O_NOFOLLOW)
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, flags | os.O_RDONLY)
         except PermissionError:  # one that may be written to, and not be listed
-            self._descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, flags | os.O_PATH)
         weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def distrust(self) -> str:
+        """Why somebody else may put files into it; empty if nobody may."""
+        found = os.fstat(self._descriptor)
+        if found.st_uid != os.geteuid():
+            return f"it belongs to {owner(found)}"
+        return "others may write to it" if found.st_mode & _OTHERS_MAY_WRITE else ""
 
     @property
     def is_in_place(self) -> bool:
@@ -196,19 +206,6 @@ def distrust(found: os.stat_result) -> str:
     if found.st_mode & _OTHERS_MAY_WRITE:
         return "others may write to it"
     return ""
-
-
-def distrust_folder(path: Path) -> str:
-    """Say why somebody else may put files into a folder, or has put it there; nothing if not.
-
-    Raises:
-        OSError: it cannot be looked at.
-
-    """
-    for found in (path.lstat(), path.stat()):
-        if found.st_uid != os.geteuid():
-            return f"it belongs to {owner(found)}"
-    return "others may write to it" if path.stat().st_mode & _OTHERS_MAY_WRITE else ""
 
 
 def owner(found: os.stat_result) -> str:

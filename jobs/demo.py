@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import io
 import queue
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch.errors import ConfigurationError, OutputError
-from batch.folder import distrust_folder
+from batch.folder import Folder
 from jobs.association import IMAGE_LIMIT
 from jobs.credentials import Found, Token
 from jobs.ending import tell
@@ -40,13 +41,11 @@ def demonstrate(folder: Path) -> int:
     pairs = folder / "pairs.csv"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Others who may write to it could have put links there, to what the demo would overwrite.
-        if reason := distrust_folder(folder):
-            raise ConfigurationError(f"{folder}: {reason}: name a folder of your own, or a new one")
-        with pairs.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(
-                [("fpga_image_id", "image_id", "note"), *_sample_rows()]
-            )
+        opened = Folder(folder, is_link_followed=False)
+        # Others who may write to it could have put there what the demo would overwrite.
+        if reason := opened.distrust:
+            raise ConfigurationError(f"{folder}: {reason}: remove it, or run the demo in another folder")
+        opened.write(pairs.name, _sample().encode(), 0o644)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
     with _sandbox() as url:
@@ -106,6 +105,13 @@ def _catalogue() -> Catalogue:
     images = {_image(n): "private" for n in (*range(_GOOD), _FULL)}
     images[_image(_SHARED)] = "shared"
     return Catalogue(images, fpga_images, Accounts(tokens={"demo": _PROJECT}))
+
+
+def _sample() -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("fpga_image_id", "image_id", "note"), *_sample_rows()])
+    return text.getvalue()
 
 
 def _sample_rows() -> list[tuple[str, str, str]]:

@@ -341,7 +341,8 @@ def test_a_report_that_is_exchanged_while_it_takes_its_place_is_not_said_to_be_t
     ("plant", "reason"),
     [
         ("mkdir fpga-batch-demo", "it belongs to nobody"),
-        ('ln -s "$1" fpga-batch-demo', "it belongs to nobody"),
+        ("mkdir -m 777 fpga-batch-demo", "it belongs to nobody"),
+        ('ln -s "$1" fpga-batch-demo', "cannot be written: Not a directory"),
     ],
 )
 def test_the_demo_writes_into_no_folder_of_somebody_elses(
@@ -350,8 +351,8 @@ def test_the_demo_writes_into_no_folder_of_somebody_elses(
     tmp_path.chmod(0o755)
     attack(plant, tmp_path)
     ended = run("demo")
-    assert ended.exit_code == 78
-    assert f"fpga-batch-demo: {reason}: name a folder of your own, or a new one" in ended.stderr
+    assert ended.exit_code in (74, 78)
+    assert f"fpga-batch-demo: {reason}" in ended.stderr
     assert not (tmp_path / "pairs.csv").exists()
 
 
