@@ -88,7 +88,7 @@ def precious(tmp_path: Path) -> Path:
 
 
 JOURNAL = "pairs.report.csv.journal"
-REFUSED = "so it is not used as this run's journal"
+REFUSED = "so it is not trusted to be a run's journal"
 
 
 @pytest.mark.parametrize("restart", [(), ("--restart",)])
@@ -271,6 +271,16 @@ def test_a_pipe_that_is_planted_holds_up_no_end(
     ended = run("associate", "pairs.csv", "--failures", "left.csv", service=sandbox.url)
     assert ended.exit_code == 0, ended
     assert outcomes(shared / "pairs.report.csv") == ["succeeded"]
+
+
+def test_a_folder_that_is_planted_where_the_report_is_to_be_kept_is_found_before_anything_is_sent(
+    run: Callable[..., Ended], attack: Attack, shared: Path, sandbox: WatchedSandbox
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack("mkdir 'pairs.report.csv~'")
+    ended = run("associate", "pairs.csv", service=sandbox.url)
+    assert (ended.exit_code, sandbox.requests) == (74, 0)
+    assert "cannot be kept as pairs.report.csv~, which is a directory; nothing was sent" in ended.stderr
 
 
 def test_a_folder_that_is_exchanged_while_a_run_is_under_way_gets_nothing(

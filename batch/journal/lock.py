@@ -113,6 +113,6 @@ def _opened(path: Path, folder: Folder, flags: int) -> int:
             return file
         os.close(file)
     raise ConfigurationError(
-        f"{path}: {reason}, so it is not used as this run's journal; nothing was sent: see who put it there, "
-        "and remove it or use another folder"
+        f"{path}: {reason}, so it is not trusted to be a run's journal: see who has put it there, and remove "
+        "it or use another folder"
     )

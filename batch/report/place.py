@@ -85,6 +85,9 @@ def look_at(path: Path, job: str, *, overwrite: bool = False) -> Place:
     """
     folder = check_writable(path)
     state = _state(path.name, folder)
+    kept = previous(path)
+    if folder.has(kept.name) and stat.S_ISDIR(folder.stat(kept.name).st_mode):
+        raise OutputError(f"{path}: cannot be kept as {kept}, which is a directory; nothing was sent")
     if not overwrite and state is not None and not _is_own(path, job):
         raise UsageError(
             f"{path} is not an outcome file of {job}, so it is not replaced; name another file, or use "
