@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from batch.errors import InputUnusableError
+from batch.input import Input
 from batch.job import Job, RowError
 from batch.model import Record, Row, Status
-from batch.resume import is_open, was_sent
-from batch.source import Input
-from batch.summary import Summary
+from batch.results.resume import is_open, was_sent
+from batch.results.summary import Summary
 
 SEND, INVALID, DUPLICATE, KEPT, VOID = range(5)
 

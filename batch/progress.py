@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from batch.engine import Engine
+from batch.engine.pool import Engine
 from batch.model import Status
-from batch.summary import counted, duration
+from batch.results.summary import counted, duration
 
 _INTERVAL = 0.5
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from batch.engine import Engine
+from batch.engine.pool import Engine
 from batch.errors import (
     BatchError,
     BusyError,
@@ -16,17 +16,17 @@ from batch.errors import (
     OutputError,
     ReportChangedError,
 )
-from batch.history import Changes, changes, seconds
+from batch.input import Input
 from batch.job import Job, RowError, Transport
-from batch.journal import Identity, Journal, journal_path
 from batch.model import Outcome, Record, Row, Status
-from batch.outputs import Outputs
 from batch.preflight import DUPLICATE, INVALID, KEPT, SEND, VOID, Preflight, preflight, problem_of
-from batch.report import Place, look_at, read_summary, recorded
-from batch.resume import is_in_doubt, is_open, merged
+from batch.results.history import Changes, changes, seconds
+from batch.results.journal import Identity, Journal, journal_path
+from batch.results.outputs import Outputs
+from batch.results.report import Place, look_at, read_summary, recorded
+from batch.results.resume import is_in_doubt, is_open, merged
+from batch.results.summary import Summary, counted
 from batch.settings import RunEnd, RunSettings
-from batch.source import Input
-from batch.summary import Summary, counted
 
 _HOLDING = (Status.SUCCEEDED, Status.UNCHANGED)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch.engine.halt import NO_LIMITS, Limits
+from batch.engine.rate import Auto, Rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import BatchError, OutputError
-from batch.halt import NO_LIMITS, Limits
-from batch.rate import Auto, Rate
-from batch.retry import RetryPolicy
-from batch.summary import Summary
+from batch.results.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)

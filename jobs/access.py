@@ -8,15 +8,15 @@ from functools import partial
 from typing import Self
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
-from batch.model import Request, Response
-from batch.network import proxy_of
-from batch.transport import (
+from batch.http.network import proxy_of
+from batch.http.transport import (
     CONTENT_TYPE,
     HttpTransport,
     ScopeRefusedError,
     TransportError,
     UnknownHostError,
 )
+from batch.model import Request, Response
 from jobs import iam
 from jobs.clock import ServiceClock
 from jobs.credentials import Agency, Grant

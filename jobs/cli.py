@@ -123,7 +123,7 @@ def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
 @app.command(cls=Command)
 def report(report: o.ReportArgument, json: o.JsonOutput = False) -> None:
     """Sum up the outcome file of a run, or say how far the run is that writes it."""
-    from batch.journal import run_state
+    from batch.results.journal import run_state
     from jobs.inspection import summed
 
     run = run_state(Path(report))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from batch.model import Response
-from batch.summary import duration
+from batch.results.summary import duration
 from batch.text import printable
 from jobs.dates import http_date
 

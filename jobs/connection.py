@@ -5,8 +5,8 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from batch.errors import ConfigurationError
-from batch.network import secrets_of_proxies, trusted
-from batch.transport import HttpTransport
+from batch.http.network import secrets_of_proxies, trusted
+from batch.http.transport import HttpTransport
 from jobs.access import Access
 from jobs.clock import ServiceClock
 from jobs.credentials import Found

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from batch.errors import ConfigurationError
-from batch.loopback import is_loopback
+from batch.http.loopback import is_loopback
 from batch.text import quoted
 
 HUAWEI_CLOUD = "myhuaweicloud.com"

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
+from batch.http.transport import TransportError
 from batch.model import Response
 from batch.text import printable, quoted
-from batch.transport import TransportError
 from jobs.clock import date_of
 from jobs.credentials import Grant, Password, Token
 from jobs.credentials.environment import secret as checked

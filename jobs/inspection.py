@@ -4,11 +4,11 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 
+from batch.engine.rate import Rate
+from batch.input import Format, Input, Source, open_source
 from batch.preflight import SEND, Preflight, preflight
-from batch.rate import Rate
-from batch.report import REPORT_COLUMNS, read_summary
-from batch.source import Format, Input, Source, open_source
-from batch.summary import Summary, counted, duration
+from batch.results.report import REPORT_COLUMNS, read_summary
+from batch.results.summary import Summary, counted, duration
 from batch.text import copyable
 from jobs.association import IMAGE_LIMIT, JOBS, Associate
 from jobs.endpoints import Site

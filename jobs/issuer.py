@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from batch.errors import BatchError, ConfigurationError
+from batch.http.network import proxy_of
+from batch.http.transport import CONTENT_TYPE, HttpTransport, TransportError
 from batch.model import Response
-from batch.network import proxy_of
-from batch.transport import CONTENT_TYPE, HttpTransport, TransportError
 from jobs import iam, metadata
 from jobs.clock import ServiceClock
 from jobs.credentials import NO_CREDENTIALS, Agency, Cloud, Credential, Found, Grant, Password, Token

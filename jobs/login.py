@@ -4,9 +4,9 @@ import asyncio
 from contextlib import suppress
 
 from batch.errors import BatchError, DeniedError, ServiceUnavailableError
+from batch.http.transport import TransportError
 from batch.model import Kind, Request, Response
-from batch.summary import duration
-from batch.transport import TransportError
+from batch.results.summary import duration
 from jobs import ecs
 from jobs import log as logs
 from jobs.connection import Connection, connection, place

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 import orjson
 
 from batch.errors import BatchError
+from batch.http.transport import TransportError
 from batch.model import Response
-from batch.transport import TransportError
 
 MASK = "[masked]"
 

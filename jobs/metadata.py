@@ -6,7 +6,7 @@ Source: the vendor's SDK, which asks for a session first and falls back to the o
 import orjson
 
 from batch.errors import ConfigurationError
-from batch.transport import TransportError
+from batch.http.transport import TransportError
 from jobs import iam
 from jobs.clock import date_of
 from jobs.credentials import NO_CREDENTIALS, Grant

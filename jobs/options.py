@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from batch.durations import seconds_in
-from batch.source import Format
+from batch.input import Format
 from batch.text import quoted
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.errors import ConfigurationError, InputMissingError, InputUnusableError, OutputError, UsageError
 from batch.folder import Folder
-from batch.report import followed
+from batch.results.report import followed
 from batch.text import copyable
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
 from jobs.stopping import awaited

@@ -12,20 +12,20 @@ from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
+from batch.engine.halt import Limits, parse_failure_limit
+from batch.engine.rate import Auto, parse_pace
+from batch.engine.retry import RetryPolicy
 from batch.errors import BatchError, BusyError, InputUnusableError, UsageError
-from batch.halt import Limits, parse_failure_limit
-from batch.journal import journal_path, run_state
+from batch.http.transport import TransportError
+from batch.input import Input, open_source
 from batch.preflight import Preflight
-from batch.rate import Auto, parse_pace
-from batch.report import REPORT_COLUMNS, followed, open_report, previous
-from batch.resume import undoable
-from batch.retry import RetryPolicy
+from batch.results.journal import journal_path, run_state
+from batch.results.report import REPORT_COLUMNS, followed, open_report, previous
+from batch.results.resume import undoable
+from batch.results.summary import counted, duration
 from batch.run import Run
 from batch.settings import RunEnd, RunSettings
-from batch.source import Input, open_source
-from batch.summary import counted, duration
 from batch.text import quoted
-from batch.transport import TransportError
 from jobs import log as logs
 from jobs import open_files, signals
 from jobs.access import Access

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from batch import progress
-from batch.engine import GRACE, Engine
+from batch.engine.pool import GRACE, Engine
 from batch.errors import InterruptedRunError
 from jobs import signals
 from jobs.stopping import leave_threads_behind

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from support import permitted, run_virtually
 
+from batch.engine.pace import Pace
+from batch.engine.rate import Auto, Rate
+from batch.engine.retry import RetryPolicy
 from batch.model import Window
-from batch.pace import Pace
-from batch.rate import Auto, Rate
-from batch.retry import RetryPolicy
 
 WORKERS = 160
 SETTLING = 20.0

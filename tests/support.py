@@ -7,16 +7,16 @@ from typing import Any, TypeVar
 
 import orjson
 
-from batch.engine import Engine
+from batch.engine.halt import NO_LIMITS, Limits
+from batch.engine.pace import Pace
+from batch.engine.pool import Engine
+from batch.engine.rate import Auto, Rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import BatchError, InterruptedRunError
-from batch.halt import NO_LIMITS, Limits
+from batch.http.transport import TransportError
 from batch.job import Conversation
-from batch.journal.lines import sealed
 from batch.model import Kind, Outcome, Request, Response, Result, Row, Status, Verdict, Window
-from batch.pace import Pace
-from batch.rate import Auto, Rate
-from batch.retry import RetryPolicy
-from batch.transport import TransportError
+from batch.results.journal.lines import sealed
 from jobs.sandbox import Accounts, Call, Sandbox, Withheld
 
 T = TypeVar("T")

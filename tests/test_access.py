@@ -8,8 +8,8 @@ import pytest
 from support import PROJECT, run_virtually
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
+from batch.http.transport import BODY_LIMIT, HttpTransport, TransportError
 from batch.model import Request, Response
-from batch.transport import BODY_LIMIT, HttpTransport, TransportError
 from jobs import iam, metadata
 from jobs.access import Access
 from jobs.clock import ServiceClock

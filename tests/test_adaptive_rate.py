@@ -8,12 +8,12 @@ import pytest
 from rate_simulator import FixedWindow, LeakyBucket, Limit, Scenario, SlidingWindow, TokenBucket, simulate
 from support import ERROR, OK, Run, Switch, Wire, permitted, run_virtually
 
-from batch.adaptive import AdaptiveRate
+from batch.engine.adaptive import AdaptiveRate
+from batch.engine.pace import Pace
+from batch.engine.rate import Auto, Rate, parse_pace
+from batch.engine.retry import RetryPolicy
 from batch.errors import UsageError
 from batch.model import Request, Response, Window
-from batch.pace import Pace
-from batch.rate import Auto, Rate, parse_pace
-from batch.retry import RetryPolicy
 
 EVERY_KIND = pytest.mark.parametrize(
     "kind", [FixedWindow, SlidingWindow, TokenBucket, LeakyBucket], ids=lambda kind: kind.__name__

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ERROR, OK, UNSENT, Run, Service, Wire, permitted, run_virtually
 
-from batch.aside import MOST_WAITING
+from batch.engine.aside import MOST_WAITING
+from batch.engine.halt import Limits
+from batch.engine.pace import Pace, Permit
+from batch.engine.rate import Rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import ServiceUnavailableError
-from batch.halt import Limits
+from batch.http.transport import TransportError
 from batch.model import Request, Response, Row, Status
-from batch.pace import Pace, Permit
-from batch.rate import Rate
-from batch.retry import RetryPolicy
-from batch.transport import TransportError
 
 POLICY = RetryPolicy()
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ERROR, FAST, PROJECT, Script, fpga, image, run_virtually
 
-from batch.engine import Engine
+from batch.engine.pool import Engine
+from batch.engine.retry import RetryPolicy
 from batch.job import RowError
 from batch.model import UNREAD, Answer, Kind, Outcome, Request, Response, Result, Row, Status, Verdict
-from batch.retry import RetryPolicy
 from jobs.association import JOBS, Associate, AssociationJob, Disassociate, Pair, Verify
 from jobs.ecs import classify
 from jobs.endpoints import Site

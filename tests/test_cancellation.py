@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import pytest
 from support import ABSENT, BUSY, FOUND, LOST, NO, OK, UNSENT, Run, Service
 
+from batch.engine.rate import Rate
+from batch.engine.retry import RetryPolicy
 from batch.model import Result, Status
-from batch.rate import Rate
-from batch.retry import RetryPolicy
 
 SUCCEEDED = Result(Status.SUCCEEDED)
 MOMENT = 5.0

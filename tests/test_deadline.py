@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import run_virtually
 
-from batch.deadline import Deadline
+from batch.http.deadline import Deadline
 
 SECONDS = 10.0
 Timer = Callable[[], AbstractContextManager[object] | AbstractAsyncContextManager[object]]

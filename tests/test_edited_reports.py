@@ -17,10 +17,10 @@ from support import PROJECT, fpga, image
 
 from batch.job import RowError
 from batch.model import READ_BACK, UNREAD, Record, Status
-from batch.report import LEADING_COLUMNS, OUTCOME_COLUMNS, REPORT_COLUMNS, open_report, read_summary
-from batch.report.cells import NOTHING, bare, moment, whole_number
-from batch.report.records import as_written, edited
-from batch.resume import is_in_doubt, merged, was_sent
+from batch.results.report import LEADING_COLUMNS, OUTCOME_COLUMNS, REPORT_COLUMNS, open_report, read_summary
+from batch.results.report.cells import NOTHING, bare, moment, whole_number
+from batch.results.report.records import as_written, edited
+from batch.results.resume import is_in_doubt, merged, was_sent
 
 Command = Callable[..., Ended]
 Rows = list[dict[str, Any]]

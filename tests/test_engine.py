@@ -26,7 +26,10 @@ from support import (
     stop_request,
 )
 
-from batch.aside import MOST_WAITING
+from batch.engine.aside import MOST_WAITING
+from batch.engine.halt import FailureLimit, Limits
+from batch.engine.rate import Rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import (
     ConfigurationError,
     DeniedError,
@@ -35,12 +38,9 @@ from batch.errors import (
     StoppedEarlyError,
     TooManyFailuresError,
 )
-from batch.halt import FailureLimit, Limits
+from batch.http.transport import ScopeRefusedError, StarvedError, TransportError
 from batch.job import Conversation
 from batch.model import Answer, Kind, Request, Response, Result, Status
-from batch.rate import Rate
-from batch.retry import RetryPolicy
-from batch.transport import ScopeRefusedError, StarvedError, TransportError
 
 
 def test_a_plain_success_is_one_request_and_one_outcome() -> None:

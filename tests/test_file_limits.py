@@ -11,8 +11,8 @@ import pytest
 from conftest import Ended, WatchedSandbox, arguments, environment
 from support import fpga, image
 
+from batch.input import json_text, open_source
 from batch.job import Column
-from batch.source import json_text, open_source
 
 Command = Callable[..., Ended]
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from support import PROJECT, fpga, image
 
 from batch.errors import InputUnusableError
+from batch.input import Format, json_text, open_source
+from batch.input.keys import key_named_twice
 from batch.job import Column
 from batch.model import Dialect
-from batch.source import Format, json_text, open_source
-from batch.source.keys import key_named_twice
 
 Command = Callable[..., Ended]
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.errors import UsageError
-from batch.halt import (
+from batch.engine.halt import (
     FailureLimit,
     Streak,
     after_failure,
     parse_failure_limit,
     probe_pause,
 )
+from batch.errors import UsageError
 
 LONGEST_PAUSE = 30.0
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
+from batch.http.transport import TransportError
 from batch.model import Response
-from batch.transport import TransportError
 from jobs import iam, metadata
 from jobs.credentials import Grant, Password, Token
 from jobs.signing import Keys

@@ -32,9 +32,9 @@ from test_command import (
     write_pairs,
 )
 
-from batch.journal import Identity, Journal, journal_path
+from batch.results.journal import Identity, Journal, journal_path
+from batch.results.summary import Summary
 from batch.settings import RunEnd
-from batch.summary import Summary
 from jobs.ending import next_command
 from jobs.sandbox import Faults
 

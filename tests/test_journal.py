@@ -25,8 +25,8 @@ from support import journal_lines, run_virtually
 
 from batch.errors import BusyError, InputUnusableError, OutputError
 from batch.folder import Folder
-from batch.journal import Identity, Journal, lines, lock, run_state
 from batch.model import Outcome, Result, Status
+from batch.results.journal import Identity, Journal, lines, lock, run_state
 from batch.text import printable
 
 IDENTITY = Identity("associate", "associate", "ab" * 32, "https://ecs.example.com/v1/p")
@@ -108,7 +108,7 @@ def another_process(script: str, *arguments: object) -> Iterator["subprocess.Pop
 HOLDER = """
 import sys
 from pathlib import Path
-from batch.journal import Identity, Journal
+from batch.results.journal import Identity, Journal
 with Journal(Path(sys.argv[1]), Identity(*sys.argv[2:6]), 10):
     print("ready", flush=True)
     sys.stdin.read()
@@ -118,7 +118,7 @@ HELD_BY = ("associate", "associate", "ab" * 32, "https://ecs.example.com/v1/p")
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from batch.journal import Identity, Journal
+from batch.results.journal import Identity, Journal
 from batch.model import Outcome, Result, Status
 
 async def main():
@@ -644,7 +644,7 @@ async def test_a_failing_fsync_is_told(path: Path, monkeypatch: pytest.MonkeyPat
 LIMITED = """
 import asyncio, resource, sys
 from pathlib import Path
-from batch.journal import Identity, Journal
+from batch.results.journal import Identity, Journal
 from batch.model import Outcome, Result, Status
 
 async def main():

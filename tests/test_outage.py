@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import BUSY, ERROR, FAST, LOST, NO, OK, UNSENT, Run, Service, Wire, permitted, run_virtually
 
-from batch.engine import GRACE
+from batch.engine.halt import Limits
+from batch.engine.outage import Outage
+from batch.engine.pace import Pace
+from batch.engine.pool import GRACE
+from batch.engine.rate import Rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import InterruptedRunError, ServiceUnavailableError
-from batch.halt import Limits
+from batch.http.transport import TransportError
 from batch.model import Request, Response, Result, Status
-from batch.outage import Outage
-from batch.pace import Pace
-from batch.rate import Rate
-from batch.retry import RetryPolicy
-from batch.transport import TransportError
 
 POLICY = RetryPolicy()
 FAILING = {"unreachable": UNSENT, "lost": LOST, "error": ERROR}

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import pytest
 from support import ERROR, FOUND, NO, OK, Run, VirtualTimeLoop, Wire, permitted, run_virtually
 
+from batch.engine.pace import Pace
+from batch.engine.rate import Rate, parse_rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import UsageError
 from batch.model import Request, Response, Status
-from batch.pace import Pace
-from batch.rate import Rate, parse_rate
-from batch.retry import RetryPolicy
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import batch.preflight
 from batch.errors import InputUnusableError
+from batch.input import open_source
 from batch.job import Column, Conversation, RowError
 from batch.model import Kind, Response, Status, Verdict
 from batch.preflight import DUPLICATE, INVALID, SEND, Preflight, preflight, problem_of
-from batch.source import open_source
 
 HEX = re.compile("[0-9a-f]{32}").fullmatch
 UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch

@@ -12,7 +12,7 @@ from conftest import Ended, WatchedSandbox, listening
 from support import PROJECT, TOKEN, fpga, image
 
 from batch.errors import ConfigurationError
-from batch.network import proxy_of
+from batch.http.network import proxy_of
 from jobs.sandbox import issue_certificate
 
 Command = Callable[..., Ended]

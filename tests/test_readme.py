@@ -10,7 +10,7 @@ import typer
 
 from batch import errors
 from batch.model import Status
-from batch.report import LEADING_COLUMNS, OUTCOME_COLUMNS
+from batch.results.report import LEADING_COLUMNS, OUTCOME_COLUMNS
 from jobs.association import AssociationJob
 from jobs.cli import app
 from jobs.options import LoginOptions

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from batch.errors import InputMissingError, InputUnusableError, OutputError, UsageError
 from batch.folder import Folder
+from batch.input import open_source
 from batch.model import Outcome, Record, Result, Row, Status
-from batch.report import (
+from batch.results.report import (
     LEADING_COLUMNS,
     OUTCOME_COLUMNS,
     REPORT_COLUMNS,
@@ -34,8 +35,7 @@ from batch.report import (
     report_format,
     timestamp,
 )
-from batch.report.cells import NOTHING
-from batch.source import open_source
+from batch.results.report.cells import NOTHING
 from batch.text import defused, printable
 
 FORMATS = ["csv", "json", "jsonl"]
@@ -364,7 +364,7 @@ import os, resource, sys
 from pathlib import Path
 from batch.errors import OutputError
 from batch.model import Outcome, Result, Status
-from batch.report import ReportWriter, recorded
+from batch.results.report import ReportWriter, recorded
 
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

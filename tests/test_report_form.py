@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from support import PROJECT, fpga, image
 from test_report import Told, any_letter, put, read_back, reports_of
 
+from batch.input import open_source
+from batch.input.names import completed
 from batch.job import Column
 from batch.model import Dialect, Record, Status
-from batch.report import REPORT_COLUMNS, ReportWriter, open_report, read_summary
-from batch.source import open_source
-from batch.source.names import completed
+from batch.results.report import REPORT_COLUMNS, ReportWriter, open_report, read_summary
 
 Command = Callable[..., Ended]
 

@@ -16,7 +16,7 @@ from support import PROJECT, fpga, image
 from test_command import HEADER, SILENCE, Command, Start, files, outcomes, pair, table, write_pairs
 from test_interruptions import associated, await_requests, end_of, write_report
 
-from batch.journal import lines
+from batch.results.journal import lines
 from jobs.sandbox import Faults
 
 Run = Callable[..., Ended]

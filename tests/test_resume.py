@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from support import PROJECT, SandboxTransport, fpga, image, run_virtually
 from test_truth import FULL_IMAGE, PATIENT, POLICY, SITE, UNSOUND, faults, make_sandbox, rows
 
-from batch.engine import Engine
+from batch.engine.pool import Engine
+from batch.engine.rate import Rate
+from batch.engine.retry import RetryPolicy
 from batch.errors import InterruptedRunError
-from batch.journal import Journal
+from batch.input import open_source
 from batch.model import READ_BACK, UNREAD, Outcome, Record, Request, Response, Result, Status
-from batch.rate import Rate
-from batch.report import REPORT_COLUMNS, ReportFormat, open_report, read_summary, recorded
-from batch.resume import continued, is_in_doubt, is_open, merged, undoable
-from batch.retry import RetryPolicy
+from batch.results.journal import Journal
+from batch.results.report import REPORT_COLUMNS, ReportFormat, open_report, read_summary, recorded
+from batch.results.resume import continued, is_in_doubt, is_open, merged, undoable
 from batch.run import Run, RunEnd, RunSettings
-from batch.source import open_source
 from jobs.association import JOBS, AssociationJob, Disassociate
 from jobs.sandbox import NO_FAULTS, Faults, Sandbox
 from jobs.sandbox.service import Reply

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.engine.retry import RetryPolicy, back_off, hint, next_wait
 from batch.model import Kind, Verdict
-from batch.retry import RetryPolicy, back_off, hint, next_wait
 
 POLICY = RetryPolicy()
 POLICIES = st.builds(

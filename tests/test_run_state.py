@@ -15,8 +15,8 @@ import pytest
 from support import journal_lines
 
 from batch.errors import ConfigurationError, InputUnusableError
-from batch.journal import Identity, Journal, RunState, journal_path, lines, run_state
 from batch.model import Outcome, Result, Status
+from batch.results.journal import Identity, Journal, RunState, journal_path, lines, run_state
 
 IDENTITY = Identity("resume", "associate", "ab" * 32, "https://ecs.example.com", input="pairs.csv")
 DONE = Outcome(Result(Status.SUCCEEDED, "", 204), 1, 1_700_000_000.25, 1_700_000_000.5, 250)

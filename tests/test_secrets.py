@@ -20,8 +20,8 @@ from sources import METADATA
 from support import PROJECT, fpga, image
 
 from batch.errors import ConfigurationError
+from batch.http.transport import BODY_LIMIT, TransportError
 from batch.model import Response
-from batch.transport import BODY_LIMIT, TransportError
 from jobs.ecs import classify, request_id
 from jobs.error_body import parse_error
 from jobs.masking import _SERVICE_WORDS, MASK, Secrets

@@ -17,9 +17,9 @@ from sources import AK, METADATA, SK, USER
 from support import PROJECT, TOKEN, fpga, image
 
 from batch.durations import seconds_in
+from batch.engine.rate import parse_rate
+from batch.http.network import proxy_of
 from batch.model import Response
-from batch.network import proxy_of
-from batch.rate import parse_rate
 from jobs.advice import on_command, on_option, on_variable
 from jobs.clock import date_of
 from jobs.credentials import find

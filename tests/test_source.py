@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch import source
+from batch import input as source
 from batch.errors import BatchError, InputMissingError, InputUnusableError, OutputError
+from batch.input import Format, Source, json_rows, json_text, lines, objects, open_source
+from batch.input.limits import INPUT
 from batch.job import Column
 from batch.model import Row
-from batch.source import Format, Source, json_rows, json_text, lines, objects, open_source
-from batch.source.limits import INPUT
 
 A = Column("fpga_image_id")
 B = Column("image_id", aliases=("ecs_image_id",), path=("image", "id"))

@@ -34,7 +34,7 @@ from test_command import (
 from test_interruptions import await_line, end_of, write_report
 from typer.testing import CliRunner
 
-from batch.engine import GRACE
+from batch.engine.pool import GRACE
 from batch.errors import ConfigurationError
 from batch.model import Status
 from jobs.cli import app

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.model import Record, Status
-from batch.summary import Summary, counted, duration
+from batch.results.summary import Summary, counted, duration
 
 T0 = "2024-05-06T07:08:09.000Z"
 T1 = "2024-05-06T07:08:09.400Z"

@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from batch.errors import ConfigurationError
-from batch.transport import BODY_LIMIT, HttpTransport, StarvedError, TransportError, UnknownHostError
+from batch.http.transport import BODY_LIMIT, HttpTransport, StarvedError, TransportError, UnknownHostError
 
 SOON = 0.2
 PATIENT = 20.0

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ACCOUNTS, PROJECT, SandboxTransport, fpga, image, run_virtually
 
-from batch.halt import Limits
+from batch.engine.halt import Limits
+from batch.engine.rate import Rate
+from batch.engine.retry import RetryPolicy
+from batch.input import open_source
 from batch.model import Status
-from batch.rate import Rate
-from batch.report import REPORT_COLUMNS
-from batch.retry import RetryPolicy
+from batch.results.report import REPORT_COLUMNS
 from batch.run import Run, RunEnd, RunSettings
-from batch.source import open_source
 from jobs.association import JOBS
 from jobs.endpoints import Site
 from jobs.sandbox import Catalogue, Faults, FpgaImage, Sandbox

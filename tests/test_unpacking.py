@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.unpacking import UnpackingError, unpacked
+from batch.http.unpacking import UnpackingError, unpacked
 
 LIMIT = 1000
 

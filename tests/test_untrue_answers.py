@@ -19,7 +19,7 @@ from conftest import Ended, WatchedSandbox, listening
 from support import PROJECT, fpga, image
 
 from batch.errors import ConfigurationError
-from batch.transport import HttpTransport, TransportError
+from batch.http.transport import HttpTransport, TransportError
 from jobs.sandbox import Call, Reply, Withheld, issue_certificate
 
 Command = Callable[..., Ended]

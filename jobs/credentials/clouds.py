@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.errors import BatchError, ConfigurationError, DeniedError
+from batch.http.transport import TransportError
 from batch.text import printable, quoted
-from batch.transport import TransportError
 from jobs.credentials.environment import secret
 from jobs.credentials.files import refuse_foreign, warnings_of
 from jobs.credentials.kinds import Cloud, Found, Grant, Token

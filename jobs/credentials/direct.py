@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 
 from batch.errors import ConfigurationError
-from batch.loopback import is_loopback
-from batch.network import proxy_of
+from batch.http.loopback import is_loopback
+from batch.http.network import proxy_of
 from batch.text import quoted
 
 

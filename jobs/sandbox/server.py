@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from yarl import URL
 
-from batch.loopback import is_loopback
+from batch.http.loopback import is_loopback
 from jobs.sandbox.faults import Faults
 from jobs.sandbox.messages import Call, Reply, Withheld
 from jobs.sandbox.service import Sandbox

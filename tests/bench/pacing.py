@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from answering import answering
 from bench import CLIENT_CORE, Script, command, fpga_batch, on_core, say, started, table, write_pairs
 
-from batch.pace import Pace
-from batch.rate import parse_rate
-from batch.retry import RetryPolicy
+from batch.engine.pace import Pace
+from batch.engine.rate import parse_rate
+from batch.engine.retry import RetryPolicy
 
 RATES = ("60/min", "1/s", "50/s", "500/s", "2000/s", "5000/s")
 WORKERS = 64
