@@ -47,9 +47,9 @@ def _run_command(name: str) -> Callable[..., None]:
     """Return the function of a command that sends; its parameters are the fields of the options it takes."""
 
     def command(context: typer.Context, **values: Any) -> None:
-        from jobs.credentials import find
-        from jobs.ending import next_command, tell
-        from jobs.session import STANDARD_INPUT, execute
+        from jobs.auth.credentials import find
+        from jobs.commands.messages import next_command, tell
+        from jobs.commands.run import STANDARD_INPUT, execute
 
         options = o.RunOptions(**values)
         end = execute(name, options, find(options.os_cloud))
@@ -93,7 +93,7 @@ for _name, _help in _RUNS.items():
 
 
 def _login(context: typer.Context, **values: Any) -> None:  # noqa: ARG001 - as all commands have it
-    from jobs.login import log_in
+    from jobs.commands.login import log_in
 
     _print(log_in(o.LoginOptions(**values)))
 
@@ -113,7 +113,7 @@ app.command(
 @app.command(cls=Command)
 def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
     """Say offline everything that can be said about the file before sending."""
-    from jobs.inspection import inspect
+    from jobs.commands.check import inspect
 
     lines, exit_code = inspect(pairs, format)
     _print(lines)
@@ -124,7 +124,7 @@ def check(pairs: o.Pairs, format: o.InputFormat = None) -> None:  # noqa: A002
 def report(report: o.ReportArgument, json: o.JsonOutput = False) -> None:
     """Sum up the outcome file of a run, or say how far the run is that writes it."""
     from batch.results.journal import run_state
-    from jobs.inspection import summed
+    from jobs.commands.check import summed
 
     run = run_state(Path(report))
     summary = run.summary if run else summed(report)
@@ -151,7 +151,7 @@ def sandbox(
     token_uses: o.TokenUses = None,
 ) -> None:
     """Run a stand-in of the service on this machine, to rehearse a run against."""
-    from jobs.rehearsal import serve_until_stopped
+    from jobs.commands.sandbox import serve_until_stopped
 
     serve_until_stopped(
         host=host,
@@ -172,7 +172,7 @@ def sandbox(
 @app.command(cls=Command)
 def demo() -> None:
     """Show a whole run: sandbox, sample file, faults, report. No account needed."""
-    from jobs.demo import demonstrate
+    from jobs.commands.demo import demonstrate
 
     raise typer.Exit(demonstrate(Path("fpga-batch-demo")))
 
@@ -195,7 +195,7 @@ def _read_variables(context: typer.Context) -> None:
     import logging
 
     from jobs import log
-    from jobs.credentials import OWN_VARIABLES
+    from jobs.auth.credentials import OWN_VARIABLES
     from jobs.variables import as_meant, warnings
 
     commands = context.command.commands.values()  # type: ignore[attr-defined]

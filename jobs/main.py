@@ -10,8 +10,8 @@ import warnings
 from typing import NoReturn
 
 from batch.errors import BatchError, ConfigurationError
-from jobs import signals, streams
-from jobs.streams import say
+from jobs.commands import signals, streams
+from jobs.commands.streams import say
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 

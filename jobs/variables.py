@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from jobs.advice import is_link, on_variable
-from jobs.credentials.environment import unquoted
+from jobs.auth.credentials.environment import unquoted
 
 
 def as_meant(environment: Mapping[str, str], options: Collection[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from conftest import WatchedSandbox
 from support import OWN_TOKEN, PROJECT
 
-from jobs.signing import Keys
+from jobs.auth.signing import Keys
 
 AK, SK = "SANDBOXACCESSKEY0000", "sandbox-secret-key"
 TEMPORARY = Keys("TEMPORARYKEY", "temporary-secret-key", "goes-with-the-temporary-key")

@@ -10,13 +10,13 @@ from support import PROJECT, run_virtually
 from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.http.transport import BODY_LIMIT, HttpTransport, TransportError
 from batch.model import Request, Response
-from jobs import iam, metadata
-from jobs.access import Access
-from jobs.clock import ServiceClock
-from jobs.credentials import Agency, Credential, Found, Password, Token
-from jobs.issuer import Issuer
-from jobs.masking import Secrets
-from jobs.signing import Keys, signed
+from jobs.auth import iam, metadata
+from jobs.auth.access import Access
+from jobs.auth.clock import ServiceClock
+from jobs.auth.credentials import Agency, Credential, Found, Password, Token
+from jobs.auth.issuer import Issuer
+from jobs.auth.masking import Secrets
+from jobs.auth.signing import Keys, signed
 
 IAM = "https://iam.cn-north-1.myhuaweicloud.com"
 BASE = "https://ecs.cn-north-1.myhuaweicloud.com/v1"

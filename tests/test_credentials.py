@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.errors import ConfigurationError
-from jobs.credentials import Agency, Found, Password, Token, find
-from jobs.credentials.environment import unquoted
-from jobs.signing import Keys
+from jobs.auth.credentials import Agency, Found, Password, Token, find
+from jobs.auth.credentials.environment import unquoted
+from jobs.auth.signing import Keys
 
 USER = {
     "OS_USERNAME": "u",

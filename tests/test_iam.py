@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.http.transport import TransportError
 from batch.model import Response
-from jobs import iam, metadata
-from jobs.credentials import Grant, Password, Token
-from jobs.signing import Keys
+from jobs.auth import iam, metadata
+from jobs.auth.credentials import Grant, Password, Token
+from jobs.auth.signing import Keys
 
 IAM = "https://iam.eu-de.otc.t-systems.com"
 USER = Password("u", "", "s3cret", domain_name="OTC1")

@@ -35,7 +35,7 @@ from test_command import (
 from batch.results.journal import Identity, Journal, journal_path
 from batch.results.summary import Summary
 from batch.settings import RunEnd
-from jobs.ending import next_command
+from jobs.commands.messages import next_command
 from jobs.sandbox import Faults
 
 REPORT_HEADER = ["row", "job", "fpga_image_id", "image_id", *OUTCOME_COLUMNS]

@@ -12,10 +12,10 @@ import pytest
 from multidict import CIMultiDict
 from support import PROJECT, Clock, fpga, image
 
+from jobs.auth.signing import Keys, signed
 from jobs.sandbox import Accounts, Call, Catalogue, Faults, RateLimit, Reply, Sandbox
 from jobs.sandbox.gateway import Denied, Gateway
 from jobs.sandbox.tokens import Tokens
-from jobs.signing import Keys, signed
 
 DATA = Path(__file__).parent / "data"
 VECTORS = [

@@ -8,8 +8,8 @@ import pytest
 from multidict import CIMultiDict
 from support import PROJECT, Clock, fpga, image
 
+from jobs.auth.signing import Keys, signed
 from jobs.sandbox import Accounts, Call, Catalogue, Faults, Named, RateLimit, Reply, Sandbox, User, serve
-from jobs.signing import Keys, signed
 
 NOW = 1_767_323_045.0  # 2026-01-02 03:04:05
 DOMAIN = Named("d0" * 16, "OTC00000000001000000001")

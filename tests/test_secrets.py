@@ -22,9 +22,9 @@ from support import PROJECT, fpga, image
 from batch.errors import ConfigurationError
 from batch.http.transport import BODY_LIMIT, TransportError
 from batch.model import Response
+from jobs.auth.masking import _SERVICE_WORDS, MASK, Secrets
 from jobs.ecs import classify, request_id
 from jobs.error_body import parse_error
-from jobs.masking import _SERVICE_WORDS, MASK, Secrets
 
 Command = Callable[..., Ended]
 

@@ -21,9 +21,9 @@ from batch.engine.rate import parse_rate
 from batch.http.network import proxy_of
 from batch.model import Response
 from jobs.advice import on_command, on_option, on_variable
-from jobs.clock import date_of
-from jobs.credentials import find
-from jobs.credentials.machine import is_instance
+from jobs.auth.clock import date_of
+from jobs.auth.credentials import find
+from jobs.auth.credentials.machine import is_instance
 from jobs.dates import http_date, iso_date
 from jobs.ecs import classify
 from jobs.sandbox import Call, Reply

@@ -13,7 +13,7 @@ from huaweicloudsdkcore.signer.signer import Signer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.signing import DATE_FORM, Keys, canonical_query, signed
+from jobs.auth.signing import DATE_FORM, Keys, canonical_query, signed
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "signing_vectors.json").read_text())["cases"]
 NOW = 1_767_323_045.0

@@ -38,7 +38,7 @@ from batch.engine.pool import GRACE
 from batch.errors import ConfigurationError
 from batch.model import Status
 from jobs.cli import app
-from jobs.open_files import soft_limit
+from jobs.commands.open_files import soft_limit
 from jobs.sandbox import Faults
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any, Self
 
+from jobs.auth.signing import Keys
 from jobs.sandbox.reading import HEX_DIGITS, entries, identifier, known_keys
-from jobs.signing import Keys
 
 is_project_id = re.compile("[0-9a-f]{32}").fullmatch
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 
+from jobs.auth.signing import ALGORITHM, DATE_FORM, UNSIGNED, canonical_request, signature_of, text_to_sign
 from jobs.sandbox.accounts import Accounts
 from jobs.sandbox.messages import Call, Refusal, Reply, gateway_error
 from jobs.sandbox.tokens import Tokens
-from jobs.signing import ALGORITHM, DATE_FORM, UNSIGNED, canonical_request, signature_of, text_to_sign
 
 _FARTHEST_OFF = 15 * 60
 _WRONG_IN_A_ROW = 5

@@ -27,19 +27,19 @@ from batch.run import Run
 from batch.settings import RunEnd, RunSettings
 from batch.text import quoted
 from jobs import log as logs
-from jobs import open_files, signals
-from jobs.access import Access
 from jobs.association import JOBS, Associate, AssociationJob, Disassociate
-from jobs.connection import PROGRAM, connection, place
-from jobs.credentials import Found, Grant
+from jobs.auth.access import Access
+from jobs.auth.credentials import Found, Grant
+from jobs.commands import open_files, signals
+from jobs.commands.check import described, hint_of_resume
+from jobs.commands.connection import PROGRAM, connection, place
+from jobs.commands.forwarding import Forwarded
+from jobs.commands.stopping import interruptible
+from jobs.commands.streams import say
+from jobs.commands.watch import watching
 from jobs.endpoints import Site
-from jobs.forwarding import Forwarded
-from jobs.inspection import described, hint_of_resume
 from jobs.options import RunOptions
 from jobs.reasons import REASONS, likely_reason
-from jobs.stopping import interruptible
-from jobs.streams import say
-from jobs.watch import watching
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from batch.errors import BatchError, ConfigurationError
 from batch.http.network import proxy_of
 from batch.http.transport import CONTENT_TYPE, HttpTransport, TransportError
 from batch.model import Response
-from jobs import iam, metadata
-from jobs.clock import ServiceClock
-from jobs.credentials import NO_CREDENTIALS, Agency, Cloud, Credential, Found, Grant, Password, Token
-from jobs.masking import Secrets
-from jobs.signing import Keys, signed
+from jobs.auth import iam, metadata
+from jobs.auth.clock import ServiceClock
+from jobs.auth.credentials import NO_CREDENTIALS, Agency, Cloud, Credential, Found, Grant, Password, Token
+from jobs.auth.masking import Secrets
+from jobs.auth.signing import Keys, signed
 
 Connect = Callable[[float | None], HttpTransport]
 """Makes a pool of connections; with a number, one that waits so many seconds for an answer at most."""
@@ -101,7 +101,7 @@ class Issuer:
                     "that it is an ECS, and FPGA_BATCH_METADATA_ENDPOINT names none)"
                 )
             case Cloud() as cloud:
-                from jobs.credentials import clouds  # noqa: PLC0415 - openstacksdk takes a second to import
+                from jobs.auth.credentials import clouds  # noqa: PLC0415 - openstacksdk takes a second to import
 
                 return await _beside(
                     lambda: clouds.token_for(

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from batch.errors import ConfigurationError
-from jobs.credentials.kinds import Credential, Found, Password, Token
+from jobs.auth.credentials.kinds import Credential, Found, Password, Token
+from jobs.auth.signing import Keys
 from jobs.endpoints import iam_base, place_of_iam
-from jobs.signing import Keys
 
 _LONGEST = 32 * 1024
 _TOKENS = ("OS_TOKEN", "OS_AUTH_TOKEN")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from batch.errors import ConfigurationError
 from batch.text import copyable
-from jobs.credentials.environment import OWN, SDK, Environment, found, paired, secret, unquoted
-from jobs.credentials.kinds import Found, Token
+from jobs.auth.credentials.environment import OWN, SDK, Environment, found, paired, secret, unquoted
+from jobs.auth.credentials.kinds import Found, Token
+from jobs.auth.signing import Keys
 from jobs.endpoints import iam_base
-from jobs.signing import Keys
 
 _NAMED = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 _LARGEST = 64 * 1024

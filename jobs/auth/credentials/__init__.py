@@ -4,11 +4,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.credentials import environment as variables
-from jobs.credentials import files
-from jobs.credentials.environment import OWN_VARIABLES, Environment
-from jobs.credentials.kinds import Agency, Cloud, Credential, Found, Grant, Password, Token
-from jobs.credentials.machine import FIRMWARE, is_instance
+from jobs.auth.credentials import environment as variables
+from jobs.auth.credentials import files
+from jobs.auth.credentials.environment import OWN_VARIABLES, Environment
+from jobs.auth.credentials.kinds import Agency, Cloud, Credential, Found, Grant, Password, Token
+from jobs.auth.credentials.machine import FIRMWARE, is_instance
 from jobs.endpoints import checked_endpoint
 
 __all__ = [
@@ -73,7 +73,7 @@ def find(
 
 
 def _cloud(name: str, environment: Environment) -> Found:
-    from jobs.credentials import clouds  # noqa: PLC0415 - openstacksdk takes a second to import
+    from jobs.auth.credentials import clouds  # noqa: PLC0415 - openstacksdk takes a second to import
 
     about = variables.found(f"clouds.yaml, {name}", Cloud(name), environment, variables.OPENSTACK)
     return replace(clouds.described(name), warnings=about.warnings)

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from jobs import signals
+from jobs.commands import signals
 
 T = TypeVar("T")
 

@@ -17,13 +17,13 @@ from batch.http.transport import (
     UnknownHostError,
 )
 from batch.model import Request, Response
-from jobs import iam
-from jobs.clock import ServiceClock
-from jobs.credentials import Agency, Grant
+from jobs.auth import iam
+from jobs.auth.clock import ServiceClock
+from jobs.auth.credentials import Agency, Grant
+from jobs.auth.issuer import Connect, Issuer
+from jobs.auth.masking import Secrets
+from jobs.auth.signing import Keys, signed
 from jobs.endpoints import named, project_of
-from jobs.issuer import Connect, Issuer
-from jobs.masking import Secrets
-from jobs.signing import Keys, signed
 
 log = logging.getLogger(__name__)
 

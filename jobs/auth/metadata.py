@@ -7,12 +7,12 @@ import orjson
 
 from batch.errors import ConfigurationError
 from batch.http.transport import TransportError
-from jobs import iam
-from jobs.clock import date_of
-from jobs.credentials import NO_CREDENTIALS, Grant
-from jobs.credentials.environment import paired, secret
+from jobs.auth import iam
+from jobs.auth.clock import date_of
+from jobs.auth.credentials import NO_CREDENTIALS, Grant
+from jobs.auth.credentials.environment import paired, secret
+from jobs.auth.signing import Keys
 from jobs.dates import iso_date
-from jobs.signing import Keys
 
 TIMEOUT = 3.0
 """Seconds for an answer: on a machine that is no ECS there may be none."""

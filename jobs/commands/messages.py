@@ -8,7 +8,7 @@ from batch.model import Status
 from batch.settings import RunEnd
 from batch.text import copyable
 from jobs import log
-from jobs.streams import say
+from jobs.commands.streams import say
 
 _CARRIED = (
     "endpoint",

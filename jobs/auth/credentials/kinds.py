@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from jobs.signing import Keys
+from jobs.auth.signing import Keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from batch.model import Kind, Request, Response
 from batch.results.summary import duration
 from jobs import ecs
 from jobs import log as logs
-from jobs.connection import Connection, connection, place
-from jobs.credentials import Found, find
+from jobs.auth.credentials import Found, find
+from jobs.commands.connection import Connection, connection, place
+from jobs.commands.stopping import interruptible
 from jobs.endpoints import Site
 from jobs.options import LoginOptions
-from jobs.stopping import interruptible
 
 _WIDTH = 14
 _TOLERATED = 1.5

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from batch.errors import InterruptedRunError
-from jobs.streams import say
+from jobs.commands.streams import say
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SOON = 0.05

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from batch.errors import InterruptedRunError, OutputError
-from jobs.signals import Interrupt
-from jobs.streams import check_output
+from jobs.commands.signals import Interrupt
+from jobs.commands.streams import check_output
 
 
 class Forwarded:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.http.transport import TransportError
 from batch.text import printable, quoted
-from jobs.credentials.environment import secret
-from jobs.credentials.files import refuse_foreign, warnings_of
-from jobs.credentials.kinds import Cloud, Found, Grant, Token
+from jobs.auth.credentials.environment import secret
+from jobs.auth.credentials.files import refuse_foreign, warnings_of
+from jobs.auth.credentials.kinds import Cloud, Found, Grant, Token
 from jobs.endpoints import iam_base, is_project_id, place_of_iam
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _asked(region: "CloudRegion", name: str, verify: bool | str) -> Any:
     from keystoneauth1 import exceptions as refusals  # noqa: PLC0415
     from keystoneauth1.session import Session  # noqa: PLC0415
 
-    from jobs.credentials.direct import DirectSession  # noqa: PLC0415
+    from jobs.auth.credentials.direct import DirectSession  # noqa: PLC0415
 
     try:
         plugin: Any = region.get_auth()

@@ -8,9 +8,9 @@ from contextlib import contextmanager, nullcontext
 from batch import progress
 from batch.engine.pool import GRACE, Engine
 from batch.errors import InterruptedRunError
-from jobs import signals
-from jobs.stopping import leave_threads_behind
-from jobs.streams import say
+from jobs.commands import signals
+from jobs.commands.stopping import leave_threads_behind
+from jobs.commands.streams import say
 
 
 class _Signals:

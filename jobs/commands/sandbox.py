@@ -11,9 +11,9 @@ from batch.errors import ConfigurationError, InputMissingError, InputUnusableErr
 from batch.folder import Folder
 from batch.results.report import followed
 from batch.text import copyable
+from jobs.commands.stopping import awaited
+from jobs.commands.streams import say
 from jobs.sandbox import Accounts, Catalogue, Faults, Sandbox, issue_certificate, parse_rate_limit, serve
-from jobs.stopping import awaited
-from jobs.streams import say
 
 
 def serve_until_stopped(

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from batch.errors import ConfigurationError
 from batch.http.network import secrets_of_proxies, trusted
 from batch.http.transport import HttpTransport
-from jobs.access import Access
-from jobs.clock import ServiceClock
-from jobs.credentials import Found
-from jobs.credentials.files import refuse_foreign
+from jobs.auth.access import Access
+from jobs.auth.clock import ServiceClock
+from jobs.auth.credentials import Found
+from jobs.auth.credentials.files import refuse_foreign
+from jobs.auth.issuer import Issuer
+from jobs.auth.masking import Secrets
 from jobs.endpoints import Site, iam_endpoint, site
-from jobs.issuer import Issuer
-from jobs.masking import Secrets
 from jobs.options import PlaceOptions
 
 log = logging.getLogger(__name__)

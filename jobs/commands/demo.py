@@ -12,12 +12,12 @@ from pathlib import Path
 from batch.errors import ConfigurationError, OutputError
 from batch.folder import Folder
 from jobs.association import IMAGE_LIMIT
-from jobs.credentials import Found, Token
-from jobs.ending import tell
+from jobs.auth.credentials import Found, Token
+from jobs.commands.messages import tell
+from jobs.commands.run import execute
+from jobs.commands.streams import say
 from jobs.options import RunOptions
 from jobs.sandbox import Accounts, Catalogue, Faults, FpgaImage, Sandbox, serve
-from jobs.session import execute
-from jobs.streams import say
 
 _PROJECT = "0123456789abcdef0123456789abcdef"
 _SEED = 4

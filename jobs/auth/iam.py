@@ -16,13 +16,13 @@ from batch.errors import BatchError, ConfigurationError, DeniedError
 from batch.http.transport import TransportError
 from batch.model import Response
 from batch.text import printable, quoted
-from jobs.clock import date_of
-from jobs.credentials import Grant, Password, Token
-from jobs.credentials.environment import secret as checked
+from jobs.auth.clock import date_of
+from jobs.auth.credentials import Grant, Password, Token
+from jobs.auth.credentials.environment import secret as checked
+from jobs.auth.signing import Keys
 from jobs.dates import iso_date
 from jobs.endpoints import is_project_id
 from jobs.error_body import ServiceError, parse_error
-from jobs.signing import Keys
 
 ANSWER_LIMIT = 1024 * 1024
 """Bytes of an answer that are read: an account may have hundreds of projects, and a token a catalogue."""
