@@ -62,7 +62,7 @@ def demonstrate(folder: Path) -> int:
     with end.report.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["reason"]:
-                say("  {row:>2} {outcome}, {reason}: {error_message}".format(**row))
+                say("  {row:>2} {outcome}, {reason}: {error_message}".format(**row).removesuffix(": "))
     say("", f"sample: {pairs}")
     tell(end, quiet=False, command=())
     return end.stopped.exit_code if end.stopped else 0
