@@ -197,10 +197,11 @@ def distrust(found: os.stat_result) -> str:
         found: what the system says of it.
 
     """
+    whose = "" if found.st_uid == os.geteuid() else f"belongs to {owner(found)}"
     if not stat.S_ISREG(found.st_mode):
-        return "it is no regular file"
-    if found.st_uid != os.geteuid():
-        return f"it belongs to {owner(found)}"
+        return f"it is no regular file, and {whose}" if whose else "it is no regular file"
+    if whose:
+        return f"it {whose}"
     if found.st_nlink > 1:
         return "it has another name as well"
     if found.st_mode & _OTHERS_MAY_WRITE:

@@ -95,9 +95,9 @@ REFUSED = "so it is not trusted to be a run's journal"
 @pytest.mark.parametrize(
     ("plant", "reason"),
     [
-        (f'ln -s "$1" {JOURNAL}', "it is no regular file"),
-        (f"ln -s /nowhere/at/all {JOURNAL}", "it is no regular file"),
-        (f"mkfifo {JOURNAL}", "it is no regular file"),
+        (f'ln -s "$1" {JOURNAL}', "it is no regular file, and belongs to nobody"),
+        (f"ln -s /nowhere/at/all {JOURNAL}", "it is no regular file, and belongs to nobody"),
+        (f"mkfifo {JOURNAL}", "it is no regular file, and belongs to nobody"),
         (f"touch {JOURNAL}", "it belongs to nobody"),
         (f"truncate -s 40G {JOURNAL}", "it belongs to nobody"),
     ],
@@ -127,6 +127,25 @@ def test_a_planted_journal_is_refused_and_nothing_is_sent_or_written(
         assert reason in ended.stderr
 
 
+def test_a_journal_that_may_not_even_be_opened_names_its_owner(
+    attack: Attack, shared: Path, sandbox: WatchedSandbox
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack(f"touch {JOURNAL} && chmod 0 {JOURNAL}")
+    ended = subprocess.run(
+        # As a user who is bound to what files allow.
+        ["setpriv", "--bounding-set=-all", *arguments("associate", "pairs.csv")],
+        cwd=shared,
+        env={"PYTHONPATH": str(Path.cwd()), **environment(shared, sandbox.url, {})},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        encoding="utf-8",
+    )
+    assert (ended.returncode, sandbox.requests) == (78, 0)
+    assert f"{JOURNAL}: it belongs to nobody, {REFUSED}: unless a run of nobody is under way" in ended.stderr
+
+
 def test_a_journal_with_another_name_or_that_others_may_write_to_is_refused(
     run: Callable[..., Ended], shared: Path, precious: Path, sandbox: WatchedSandbox
 ) -> None:
@@ -142,7 +161,28 @@ def test_a_journal_with_another_name_or_that_others_may_write_to_is_refused(
     journal.chmod(0o666)
     ended = run("associate", "pairs.csv", service=sandbox.url)
     assert ended.exit_code == 78
-    assert "others may write to it" in ended.stderr
+    assert f"others may write to it, {REFUSED}: if nobody has tampered with it" in ended.stderr
+    journal.chmod(0o600)
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+
+
+def test_a_journal_of_a_run_that_has_ended_says_nothing_when_it_is_put_back(
+    run: Callable[..., Ended], start: Start, shared: Path, tmp_path: Path, sandbox: WatchedSandbox
+) -> None:
+    """Somebody gives it another name before it goes, and its own again when the same list comes again."""
+    write_pairs(tmp_path / "pairs.csv", *range(6))
+    sandbox.faults = Faults(latency=0.2)
+    process = start("associate", "pairs.csv", "--concurrency", "2", service=sandbox.url)
+    await_requests(sandbox, 3)
+    (tmp_path / "kept").hardlink_to(tmp_path / JOURNAL)
+    assert end_of(process)[0] == 0
+    sandbox.faults = Faults()
+    for number in range(6):
+        sandbox.associations.remove(PROJECT, fpga(number), image(number))
+    (tmp_path / "kept").rename(shared / JOURNAL)
+    shutil.copy(tmp_path / "pairs.csv", shared)
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert associated(sandbox) == {fpga(number) for number in range(6)}
 
 
 def test_a_forged_journal_makes_no_row_succeeded(
