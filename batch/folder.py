@@ -21,6 +21,12 @@ _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _PRIVATE = 0o600
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LINKS = 40  # one after the other, as for the kernel
+
+
+class PlantedLinkError(OSError):
+    """There is a link of another user on the way."""
 
 
 class Folder:
@@ -28,24 +34,45 @@ class Folder:
 
     Args:
         path: where it is now.
-        is_link_followed: whether the path may be a link.
+        to_look_on: whether nothing is to be written there: then links of other users may lead to it.
 
     Attributes:
         path: where it was when it was opened.
 
     Raises:
+        PlantedLinkError: a link of another user leads to it.
         OSError: there is no folder, or it may not be looked into.
 
     """
 
-    def __init__(self, path: Path, *, is_link_followed: bool = True) -> None:
+    def __init__(self, path: Path, *, to_look_on: bool = False) -> None:
         self.path = path
-        flags = os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_link_followed else os.O_NOFOLLOW)
+        entered = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if to_look_on else _entered(path)
         try:
-            self._descriptor = os.open(path, flags | os.O_RDONLY)
+            self._descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=entered)
         except PermissionError:  # one that may be written to, and not be listed
-            self._descriptor = os.open(path, flags | os.O_PATH)
+            self._descriptor = entered
+        else:
+            os.close(entered)
         weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def real_path(self) -> Path:
+        """Where it is, as told without links."""
+        try:
+            return Path(os.readlink(f"/proc/self/fd/{self._descriptor}"))
+        except OSError:
+            return Path(os.path.realpath(self.path))
+
+    def target(self, name: str) -> str | None:
+        """Return where a link leads; None if it is none.
+
+        Raises:
+            PlantedLinkError: it is another user's.
+            OSError: there is nothing.
+
+        """
+        return _target(name, self._descriptor)
 
     @property
     def distrust(self) -> str:
@@ -215,3 +242,46 @@ def owner(found: os.stat_result) -> str:
         return pwd.getpwuid(found.st_uid).pw_name
     except KeyError:
         return f"user {found.st_uid}"
+
+
+def _entered(path: Path) -> int:
+    """Open a folder step by step: no link on the way is followed that has not been looked at."""
+    left = [*reversed(path.parts)]
+    links_left = _MOST_LINKS
+    folder = os.open("/" if path.is_absolute() else ".", _STEP)
+    try:
+        while left:
+            name = left.pop()
+            try:
+                entered = os.open(name, _STEP, dir_fd=folder)
+            except NotADirectoryError:
+                target = _target(name, folder)
+                if target is None:
+                    raise
+                if not (links_left := links_left - 1):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+                left += reversed(Path(target).parts)
+            else:
+                os.close(folder)
+                folder = entered
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _target(name: str, folder: int) -> str | None:
+    """Return where a link in a folder leads, if it is one's own or root's; None if it is no link."""
+    link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(link)
+        if not stat.S_ISLNK(found.st_mode):
+            return None
+        if found.st_uid not in (ROOT, os.geteuid()):
+            raise PlantedLinkError(
+                errno.ELOOP,
+                f"{name} is a link of {owner(found)}, so it is not followed: name what it leads to",
+            )
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)

@@ -87,7 +87,7 @@ def execute(command: str, options: RunOptions, found: Found) -> RunEnd | None:
             open_files.provide(min(options.concurrency, run.checked.sendable))
             grant = asyncio.run(interruptible(_authenticate(access, where.address())))
             if grant and job.take_as_own(grant.project_id):
-                run = Run.prepare(source, job, settings)
+                run = run.checked_anew()
         # What is there by now stays; going through it again and again took a twentieth of a run's time.
         gc.freeze()
         gc.set_threshold(_YOUNG_OBJECTS)

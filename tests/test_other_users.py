@@ -23,6 +23,13 @@ from test_interruptions import associated, await_requests, end_of, write_report
 from test_reports_are_kept import kill_early
 
 from batch.folder import distrust
+from batch.rate import Rate
+from batch.retry import RetryPolicy
+from batch.run import Run
+from batch.settings import RunSettings
+from batch.source import open_source
+from jobs.association import Associate
+from jobs.endpoints import Site
 from jobs.sandbox import Faults
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for two users")
@@ -297,8 +304,90 @@ def test_a_link_of_somebody_elses_is_not_followed(
     attack('ln -s "$1" out.csv', tmp_path / "new.csv")
     ended = run("associate", "pairs.csv", option, "out.csv", service=sandbox.url)
     assert (ended.exit_code, sandbox.requests) == (74, 0)
-    assert "out.csv: cannot be written: it is a link of another user; nothing was sent" in ended.stderr
+    assert "out.csv: cannot be written: out.csv is a link of nobody, so it is not followed" in ended.stderr
     assert not (tmp_path / "new.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("plant", "args"),
+    [
+        ('ln -s "$1" drop', ["drop/pairs.csv"]),
+        ('ln -s "$1" drop', ["pairs.csv", "--report", "drop/out.csv"]),
+        ('ln -s "$1" drop', ["pairs.csv", "--failures", "drop/out.csv"]),
+        ('ln -s "$1" drop', ["pairs.csv", "--report", "own.csv"]),
+        ('ln -s "$1" drop', ["own/pairs.csv"]),
+        ('ln -s "$1" there && ln -s there/. drop', ["drop/pairs.csv"]),
+    ],
+    ids=["beside the list", "report", "failures", "own link to it", "own folder link to it", "two of them"],
+)
+def test_nothing_is_written_into_a_folder_that_a_link_of_somebody_elses_leads_to(
+    run: Callable[..., Ended],
+    attack: Attack,
+    shared: Path,
+    tmp_path: Path,
+    sandbox: WatchedSandbox,
+    plant: str,
+    args: list[str],
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    for folder in (target, shared):
+        write_pairs(folder / "pairs.csv", 1)
+    (shared / "own.csv").symlink_to("drop/out.csv")
+    (shared / "own").symlink_to("drop")
+    attack(plant, target)
+    ended = run("associate", *args, service=sandbox.url)
+    assert (ended.exit_code, sandbox.requests) == (74, 0)
+    assert "drop is a link of nobody, so it is not followed: name what it leads to; nothing" in ended.stderr
+    assert files(target) == ["pairs.csv"]
+
+
+def test_what_others_links_lead_to_can_be_looked_at(
+    run: Callable[..., Ended], attack: Attack, tmp_path: Path
+) -> None:
+    write_report(tmp_path / "pairs.report.csv", "associate", [("succeeded", "")])
+    attack('ln -s "$1" current', tmp_path)
+    assert "1 row" in run("report", "current/pairs.report.csv").stdout
+
+
+def test_links_of_ones_own_lead_where_they_led(
+    run: Callable[..., Ended], shared: Path, tmp_path: Path, sandbox: WatchedSandbox
+) -> None:
+    for name in ("a/b", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    write_pairs(tmp_path / "a" / "b" / "pairs.csv", 1)
+    (shared / "relative").symlink_to(os.path.relpath(tmp_path / "a" / "b", shared))
+    (shared / "up").symlink_to("relative/../b")
+    (shared / "absolute").symlink_to(shared / "up")
+    (tmp_path / "a" / "b" / "out.csv").symlink_to("../../c/real.csv")
+    ended = run("associate", "absolute/pairs.csv", "--report", "absolute/out.csv", service=sandbox.url)
+    assert ended == (0, "", "")
+    assert outcomes(tmp_path / "c" / "real.csv") == ["succeeded"]
+    assert (tmp_path / "a" / "b" / "out.csv").is_symlink()
+    for number in range(45):
+        (shared / f"link{number}").symlink_to(f"link{number + 1}")
+    ended = run("associate", "absolute/pairs.csv", "--report", "link0/out.csv", service=sandbox.url)
+    assert ended.exit_code == 74
+    assert "Too many levels of symbolic links; nothing was sent" in ended.stderr
+
+
+def test_a_folder_that_is_exchanged_before_the_rows_are_gone_through_again_gets_nothing(
+    shared: Path, tmp_path: Path, sandbox: WatchedSandbox
+) -> None:
+    """Whose project it is can be known only when the service has been asked: then rows are looked at anew."""
+    folder, target = shared / "drop", tmp_path / "target"
+    folder.mkdir()
+    target.mkdir()
+    (folder / "pairs.csv").write_text(f"fpga_image_id,image_id,project_id\n{fpga(1)},{image(1)},{PROJECT}\n")
+    source = open_source(str(folder / "pairs.csv"), format=None, columns=Associate.columns)
+    job = Associate(Site(project="", endpoint=sandbox.url))
+    settings = RunSettings("associate", "", folder / "out.csv", None, "", Rate(10), 1, RetryPolicy(1))
+    with source:
+        run = Run.prepare(source, job, settings)
+        folder.rename(shared / "kept")
+        folder.symlink_to(target)
+        assert job.take_as_own(PROJECT)
+        assert run.checked_anew().places is run.places
 
 
 @pytest.mark.parametrize("name", ["pairs.report.csv~", "left.csv"])
@@ -392,7 +481,7 @@ def test_a_report_that_is_exchanged_while_it_takes_its_place_is_not_said_to_be_t
     [
         ("mkdir fpga-batch-demo", "it belongs to nobody"),
         ("mkdir -m 777 fpga-batch-demo", "it belongs to nobody"),
-        ('ln -s "$1" fpga-batch-demo', "cannot be written: Not a directory"),
+        ('ln -s "$1" fpga-batch-demo', "cannot be written: fpga-batch-demo is a link of nobody"),
     ],
 )
 def test_the_demo_writes_into_no_folder_of_somebody_elses(
@@ -417,6 +506,14 @@ def test_the_demo_writes_into_no_folder_that_others_may_write_to(
     assert "fpga-batch-demo: others may write to it" in ended.stderr
 
 
+def test_the_demo_can_be_shown_again_whatever_the_umask(run: Callable[..., Ended]) -> None:
+    before = os.umask(0o002)
+    try:
+        assert [run("demo").exit_code for _ in range(2)] == [0, 0]
+    finally:
+        os.umask(before)
+
+
 def test_what_is_said_of_a_file_that_may_be_forged_names_its_owner(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -434,4 +531,4 @@ def test_the_sandboxs_certificate_goes_through_no_link_of_somebody_elses(
     attack('ln -s "$1" ca.pem', precious)
     ended = run("sandbox", "--port", "0", "--tls", "ca.pem")
     assert (ended.exit_code, precious.read_text()) == (74, "precious\n")
-    assert "ca.pem: cannot be written: it is a link of another user" in ended.stderr
+    assert "ca.pem: cannot be written: ca.pem is a link of nobody, so it is not followed" in ended.stderr

@@ -71,7 +71,7 @@ def run_state(report: Path) -> RunState | None:
     """
     path = journal_path(report)
     try:
-        with open(open_own(path, Folder(path.parent)), "rb") as file:
+        with open(open_own(path, Folder(path.parent, to_look_on=True)), "rb") as file:
             is_running = is_held(file.fileno())
             return _read(report, file, is_running=is_running)
     except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import secrets
 import stat
 import tempfile
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 from batch.disk import ROOM, check_replaceable, fitting
 from batch.errors import BatchError, OutputError, UsageError
-from batch.folder import ROOT, Folder
+from batch.folder import Folder, PlantedLinkError
 from batch.report.layout import report_format
 from batch.report.reader import open_report
 
@@ -100,16 +99,20 @@ def followed(path: Path) -> Path:
     """Return where a path leads: the file is replaced, not the link. A loop of links leads nowhere.
 
     Raises:
-        OutputError: it is a link of another user, or leads to one.
+        OutputError: there is a link of another user on the way.
 
     """
     target = path
-    for _ in range(_MOST_LINKS):
-        if not os.path.islink(target):
-            return Path(os.path.realpath(target)) if target is not path else path
-        if target.lstat().st_uid not in (ROOT, os.geteuid()):
-            raise OutputError(f"{target}: cannot be written: it is a link of another user; nothing was sent")
-        target = target.parent / target.readlink()
+    try:
+        for _ in range(_MOST_LINKS):
+            folder = Folder(target.parent)
+            if (leads_to := folder.target(target.name)) is None:
+                return path if target is path else folder.real_path / target.name
+            target = folder.real_path / leads_to
+    except PlantedLinkError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was sent") from None
+    except OSError:
+        return target  # nothing is there, which is told where it is opened
     return path
 
 
