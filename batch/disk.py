@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -99,23 +100,18 @@ def nameless_file(otherwise: Path | None = None) -> BinaryIO:
     return cast("BinaryIO", file)
 
 
-def sha256_of(path: Path | str, *, folder: int | None = None) -> str:
-    """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read. No pipe is awaited.
+def regular_only(path: str | Path, flags: int) -> int:
+    """Open a file for `open` if it is a regular one; no pipe is waited for.
 
-    Args:
-        path: where it is.
-        folder: descriptor of the folder that a relative path counts from.
+    Raises:
+        OSError: it is none, or cannot be opened.
 
     """
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK, dir_fd=folder)
-
-    try:
-        with open(path, "rb", opener=opener) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def write_all(descriptor: int, data: bytes | bytearray) -> None:

@@ -6,6 +6,7 @@ under way. So a run's own files are never reached by their whole path, and no li
 
 import contextlib
 import errno
+import hashlib
 import os
 import pwd
 import secrets
@@ -13,7 +14,7 @@ import stat
 import weakref
 from pathlib import Path
 
-from batch.disk import sha256_of
+from batch.disk import regular_only
 
 ROOT = 0
 
@@ -158,7 +159,7 @@ class Folder:
         """Return what there is under a name if it is a file of one's own."""
         with contextlib.suppress(OSError):
             found = self.stat(name)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            if _is_own_file(found):
                 return found
         return None
 
@@ -171,8 +172,11 @@ class Folder:
         return [name for name in found if name.startswith(start) and name.endswith(end)]
 
     def sha256_of(self, name: str) -> str:
-        """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read."""
-        return sha256_of(name, folder=self._descriptor)
+        """Return the SHA-256 of a file of one's own, in hex; nothing of any other, which may be endless."""
+        with contextlib.suppress(OSError), open(self.open(name, os.O_RDONLY), "rb") as file:
+            if _is_own_file(os.fstat(file.fileno())):
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return ""
 
     def replace(self, name: str, by: str) -> None:
         """Let a file take the place of another one.
@@ -242,6 +246,48 @@ def owner(found: os.stat_result) -> str:
         return pwd.getpwuid(found.st_uid).pw_name
     except KeyError:
         return f"user {found.st_uid}"
+
+
+def leads_to(path: Path) -> Path:
+    """Return where a path leads, told without links; where nothing is, as far as it is known.
+
+    Raises:
+        PlantedLinkError: a link of another user is on the way.
+
+    """
+    target = path
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        for _ in range(_MOST_LINKS):
+            folder = Folder(target.parent)
+            if (next_one := folder.target(target.name)) is None:
+                return path if target is path else folder.real_path / target.name
+            target = folder.real_path / next_one
+        return path  # a loop of links
+    return target
+
+
+def not_planted(path: str, flags: int) -> int:
+    """Open a file for `open`, but wait for no pipe that another user has put there, nor where his link leads.
+
+    A regular file may be anybody's. A pipe without a name, as a shell makes it, is whoever's it is.
+
+    Raises:
+        PlantedLinkError: another user's link leads to what is no regular file.
+        OSError: it is another user's pipe, or cannot be opened.
+
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        return regular_only(path, flags)
+    place = leads_to(Path(path))
+    with contextlib.suppress(FileNotFoundError):
+        found = place.lstat()
+        if stat.S_ISFIFO(found.st_mode) and found.st_uid not in (ROOT, os.geteuid()):
+            raise OSError(errno.EPERM, f"it is a pipe of {owner(found)}, which is not waited for")
+    return os.open(path, flags)
+
+
+def _is_own_file(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _entered(path: Path) -> int:

@@ -187,10 +187,8 @@ def default_report(command: str, pairs: str) -> Path:
 
 def can_be_undone(report: Path) -> bool:
     """Whether an outcome file says of any row that there is something to undo."""
-    if not report.is_file():  # no pipe is waited for
-        return False
     try:
-        with open_report(str(report)) as opened:
+        with open_report(str(report), is_found=True) as opened:
             return opened.job == Associate.name and any(
                 row.earlier and undoable(row.earlier, read_back=True) for row in opened.rows()
             )

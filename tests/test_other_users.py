@@ -4,6 +4,7 @@ An attacker has a user id of his own, and the folder no protection: no sticky bi
 `fs.protected_*` do not matter.
 """
 
+import gzip
 import os
 import shutil
 import stat
@@ -22,11 +23,14 @@ from test_command import Start, files, outcomes, write_pairs
 from test_interruptions import associated, await_requests, end_of, write_report
 from test_reports_are_kept import kill_early
 
-from batch.folder import distrust
+from batch.errors import InputMissingError, InputUnusableError
+from batch.folder import Folder, distrust
 from batch.rate import Rate
+from batch.report import open_report
 from batch.retry import RetryPolicy
 from batch.run import Run
 from batch.settings import RunSettings
+from batch.source import files as source_files
 from batch.source import open_source
 from jobs.association import Associate
 from jobs.endpoints import Site
@@ -388,6 +392,92 @@ def test_a_folder_that_is_exchanged_before_the_rows_are_gone_through_again_gets_
         folder.symlink_to(target)
         assert job.take_as_own(PROJECT)
         assert run.checked_anew().places is run.places
+
+
+@pytest.mark.parametrize("command", ["report", "undo", "resume"])
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        ("mkfifo pairs.report.csv", "it is a pipe of nobody, which is not waited for"),
+        ("ln -s /dev/zero pairs.report.csv", "pairs.report.csv is a link of nobody, so it is not followed"),
+        ("truncate -s 40G pairs.report.csv", "no text at all"),
+        ("echo row,job,outcome >pairs.report.csv && truncate -s 40G pairs.report.csv", "128 MiB at most"),
+    ],
+    ids=["pipe", "link to a device", "sparse", "sparse with header"],
+)
+def test_a_trap_in_place_of_a_report_is_not_waited_for(
+    run: Callable[..., Ended],
+    attack: Attack,
+    shared: Path,
+    sandbox: WatchedSandbox,
+    command: str,
+    plant: str,
+    reason: str,
+) -> None:
+    attack(plant)
+    ended = run(command, "pairs.report.csv", service=sandbox.url)
+    assert reason in ended.stderr, ended
+    assert (sandbox.requests, files(shared)) == (0, ["pairs.report.csv"])
+
+
+def test_a_pipe_that_is_ones_own_or_has_no_name_is_read_as_a_report(shared: Path, tmp_path: Path) -> None:
+    write_report(tmp_path / "r.csv", "associate", [("succeeded", "")])
+    os.mkfifo(shared / "own.csv")
+    lines = [
+        'cat "$1" >own.csv & "$2" "$3" report own.csv',
+        'cat "$1" | "$2" "$3" report /dev/stdin',
+        '"$2" "$3" report <(cat "$1")',
+        '"$2" "$3" report /dev/stdin <"$1"',
+    ]
+    for line in lines:
+        said = subprocess.run(
+            ["bash", "-euc", line, "bash", str(tmp_path / "r.csv"), *arguments()],
+            cwd=shared,
+            env={"PYTHONPATH": str(Path.cwd()), **environment(shared, None, {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+            encoding="utf-8",
+        )
+        assert "1 row" in said.stdout, line
+
+
+def test_a_report_that_was_come_across_is_read_only_if_it_is_a_file(tmp_path: Path) -> None:
+    """It may become a pipe after it was looked at."""
+    os.mkfifo(tmp_path / "pairs.report.csv")
+    with pytest.raises(InputMissingError, match="it is no regular file"):
+        open_report(str(tmp_path / "pairs.report.csv"), is_found=True)
+
+
+def test_of_a_report_of_somebody_elses_that_was_come_across_no_more_is_read_than_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "pairs.report.csv.gz"
+    write_report(tmp_path / "r.csv", "disassociate", [("succeeded", "")] * 1000)
+    report.write_bytes(gzip.compress((tmp_path / "r.csv").read_bytes()))
+    monkeypatch.setattr(source_files, "_MOST_OF_OTHERS", 100_000)
+    with open_report(str(report), is_found=True) as opened:
+        assert len(list(opened.rows())) == 1000
+    os.chown(report, SOMEBODY, SOMEBODY)
+    with (
+        pytest.raises(InputUnusableError, match="too large to be read to its end"),
+        open_report(str(report), is_found=True) as opened,
+    ):
+        list(opened.rows())
+    with open_report(str(report)) as opened:
+        assert len(list(opened.rows())) == 1000
+
+
+def test_no_digest_is_made_of_a_file_of_somebody_elses(shared: Path) -> None:
+    """It may be endless."""
+    folder = Folder(shared)
+    (shared / "file").write_text("text")
+    assert folder.sha256_of("file") != ""
+    (shared / "link").symlink_to("file")
+    os.mkfifo(shared / "pipe")
+    os.chown(shared / "file", SOMEBODY, SOMEBODY)
+    assert [folder.sha256_of(name) for name in ("file", "link", "pipe", "none")] == [""] * 4
 
 
 @pytest.mark.parametrize("name", ["pairs.report.csv~", "left.csv"])

@@ -203,7 +203,7 @@ class Journal(Appender):
     ) -> None:
         """Make room for this run where another one has left its journal, and keep what that one did."""
         with self._opened() as file:
-            found = fate(file, self._report, identity, restart=restart, in_place=in_place)
+            found = fate(file, self._report, self._folder, identity, restart=restart, in_place=in_place)
         self.ended = found is Fate.ENDED
         if found is Fate.KEPT:
             notify(f"{self.keep()}; this run begins anew")

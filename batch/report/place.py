@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 from batch.disk import ROOM, check_replaceable, fitting
 from batch.errors import BatchError, OutputError, UsageError
-from batch.folder import Folder, PlantedLinkError
+from batch.folder import Folder, PlantedLinkError, leads_to
 from batch.report.layout import report_format
 from batch.report.reader import open_report
-
-_MOST_LINKS = 40  # one after the other, as for the kernel
 
 _State = tuple[int, int, int, int]
 
@@ -102,18 +100,12 @@ def followed(path: Path) -> Path:
         OutputError: there is a link of another user on the way.
 
     """
-    target = path
     try:
-        for _ in range(_MOST_LINKS):
-            folder = Folder(target.parent)
-            if (leads_to := folder.target(target.name)) is None:
-                return path if target is path else folder.real_path / target.name
-            target = folder.real_path / leads_to
+        return leads_to(path)
     except PlantedLinkError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was sent") from None
     except OSError:
-        return target  # nothing is there, which is told where it is opened
-    return path
+        return path  # what is wrong is told where it is opened
 
 
 def previous(path: Path) -> Path:
@@ -185,7 +177,7 @@ def _is_own(path: Path, job: str) -> bool:
     if not path.stat().st_size:
         return True
     try:
-        with open_report(str(path)) as report:
+        with open_report(str(path), is_found=True) as report:
             return report.job in ("", job)
     except BatchError:
         return False
