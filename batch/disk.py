@@ -1,11 +1,9 @@
 """Files as the operating system sees them: written whole, standing where they were put."""
 
-import contextlib
 import errno
 import hashlib
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -54,30 +52,12 @@ def is_linked(descriptor: int, path: Path) -> bool:
         return False
 
 
-def check_replaceable(path: Path) -> None:
-    """Find out whether another file may take the place of the one that is there.
-
-    Raises:
-        OSError: it may not. That there is none is no error.
-
-    """
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        path.rmdir()  # of a file it says so only when nothing else forbids that it goes
-    if os.path.lexists(path) and _mount(path) != _mount(path.parent.resolve()):
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-
-def _mount(path: Path) -> str:
-    """Return which mount a file is on, where the system tells it."""
-    if sys.platform != "linux":
-        return ""
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+def mount_of(descriptor: int) -> str:
+    """Return which mount an open file is on, where the system tells it."""
     try:
         told = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
     except OSError:
         return ""
-    finally:
-        os.close(descriptor)
     return told.partition("mnt_id:")[2].partition("\n")[0]
 
 

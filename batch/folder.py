@@ -14,7 +14,7 @@ import stat
 import weakref
 from pathlib import Path
 
-from batch.disk import regular_only
+from batch.disk import mount_of, regular_only
 
 ROOT = 0
 
@@ -111,8 +111,43 @@ class Folder:
             OSError: the folder takes no file.
 
         """
-        name = f"{start}{secrets.token_hex(4)}{end}"
+        name = f"{start}{unguessable()}{end}"
         return self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL), name
+
+    def check_takes_files(self) -> None:
+        """Find out whether there is room for a new file and it may be made.
+
+        Raises:
+            OSError: it may not.
+
+        """
+        try:
+            # Without a name, a kill leaves nothing behind.
+            descriptor = os.open(
+                ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _PRIVATE, dir_fd=self._descriptor
+            )
+        except OSError:  # also where the file system knows no such files
+            descriptor, name = self.new(".", ".tmp")
+            self.remove(name)
+        os.close(descriptor)
+
+    def check_replaceable(self, name: str) -> None:
+        """Find out whether another file may take the place of the one that is there.
+
+        Raises:
+            OSError: it may not. That there is none is no error.
+
+        """
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            # Of a file this says so only when nothing else forbids that it goes.
+            os.rmdir(name, dir_fd=self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
+            try:
+                if mount_of(file) != mount_of(self._descriptor):
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            finally:
+                os.close(file)
 
     def write(self, name: str, data: bytes, mode: int) -> None:
         """Write a whole file in place of the one that has this name; of a link, in place of the link.
@@ -219,6 +254,11 @@ class Folder:
         except OSError as error:
             if error.errno not in _CANNOT_SYNC:
                 raise
+
+
+def unguessable() -> str:
+    """Return the part of a temporary file's name that nobody can guess: eight hex digits."""
+    return secrets.token_hex(4)
 
 
 def distrust(found: os.stat_result) -> str:

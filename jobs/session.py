@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 from batch.errors import BatchError, BusyError, InputUnusableError, UsageError
+from batch.folder import Folder
 from batch.halt import Limits, parse_failure_limit
 from batch.journal import journal_path, run_state
 from batch.preflight import Preflight
@@ -140,7 +141,10 @@ def _nothing_to_undo(report: Path, name: str) -> str:
     """Say that a report has nothing to undo, and which one before it has."""
     told = f"{name}: there is nothing to undo"
     earlier = previous(report)
-    return f"{told}; {earlier}, which it has replaced, has something" if can_be_undone(earlier) else told
+    # What somebody else has put there was not this run's.
+    if Folder(earlier.parent, to_look_on=True).own(earlier.name) and can_be_undone(earlier):
+        return f"{told}; {earlier}, which it has replaced, has something"
+    return told
 
 
 def _notify(text: str) -> None:

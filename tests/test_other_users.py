@@ -6,6 +6,7 @@ An attacker has a user id of his own, and the folder no protection: no sticky bi
 
 import gzip
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -26,7 +27,7 @@ from test_reports_are_kept import kill_early
 from batch.errors import InputMissingError, InputUnusableError
 from batch.folder import Folder, distrust
 from batch.rate import Rate
-from batch.report import open_report
+from batch.report import open_report, unused
 from batch.retry import RetryPolicy
 from batch.run import Run
 from batch.settings import RunSettings
@@ -70,6 +71,21 @@ def run(shared: Path) -> Callable[..., Ended]:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return running
+
+
+def run_bound(folder: Path, *args: str, service: str) -> Ended:
+    """Run the command there as a user who is bound to what files allow, which root is not."""
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", *arguments(*args)],
+        cwd=folder,
+        env={"PYTHONPATH": str(Path.cwd()), **environment(folder, service, {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        encoding="utf-8",
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -143,17 +159,8 @@ def test_a_journal_that_may_not_even_be_opened_names_its_owner(
 ) -> None:
     write_pairs(shared / "pairs.csv", 1)
     attack(f"touch {JOURNAL} && chmod 0 {JOURNAL}")
-    ended = subprocess.run(
-        # As a user who is bound to what files allow.
-        ["setpriv", "--bounding-set=-all", *arguments("associate", "pairs.csv")],
-        cwd=shared,
-        env={"PYTHONPATH": str(Path.cwd()), **environment(shared, sandbox.url, {})},
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-        encoding="utf-8",
-    )
-    assert (ended.returncode, sandbox.requests) == (78, 0)
+    ended = run_bound(shared, "associate", "pairs.csv", service=sandbox.url)
+    assert (ended.exit_code, sandbox.requests) == (78, 0)
     assert f"{JOURNAL}: it belongs to nobody, {REFUSED}: unless a run of nobody is under way" in ended.stderr
 
 
@@ -260,9 +267,12 @@ def test_the_file_of_a_killed_run_is_removed_by_the_next_and_no_file_of_another_
     write_pairs(shared / "pairs.csv", 1)
     left, theirs = ".pairs.report.csv.0123abcd.tmp", ".pairs.report.csv.abcd0123.tmp"
     (shared / left).touch()
+    others = [".pairs.report.csv.original.tmp", ".pairs.report.csv.0123abcd9.tmp"]
+    for name in others:
+        (shared / name).touch()
     attack(f"touch {theirs}")
     assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
-    assert files(shared) == sorted(["pairs.csv", "pairs.report.csv", theirs])
+    assert files(shared) == sorted(["pairs.csv", "pairs.report.csv", theirs, *others])
 
 
 @pytest.mark.parametrize(
@@ -290,6 +300,47 @@ def test_what_somebody_else_lets_others_write_lets_nobody_write_the_report(
     finally:
         os.umask(before)
     assert (report.stat().st_uid, stat.S_IMODE(report.stat().st_mode)) == (0, mode)
+
+
+def test_a_report_of_somebody_elses_that_nobody_may_read_stays_so(
+    run: Callable[..., Ended], attack: Attack, shared: Path, sandbox: WatchedSandbox
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack("touch pairs.report.csv && chmod 640 pairs.report.csv")
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert stat.S_IMODE((shared / "pairs.report.csv").stat().st_mode) == 0o640
+
+
+def test_a_file_that_may_not_be_replaced_names_its_owner(
+    attack: Attack, shared: Path, sandbox: WatchedSandbox
+) -> None:
+    write_pairs(shared / "pairs.csv", 1)
+    attack("touch pairs.report.csv")
+    shared.chmod(0o1777)
+    os.chown(shared, SOMEBODY, SOMEBODY)
+    ended = run_bound(shared, "associate", "pairs.csv", service=sandbox.url)
+    assert (ended.exit_code, sandbox.requests) == (74, 0)
+    assert "Operation not permitted (it belongs to nobody); nothing was sent" in ended.stderr
+
+
+def test_an_earlier_report_that_somebody_else_has_put_there_is_not_named_to_be_undone(
+    run: Callable[..., Ended], shared: Path, sandbox: WatchedSandbox
+) -> None:
+    write_report(shared / "pairs.report.csv", "associate", [("failed", "")])
+    kept = shared / "pairs.report.csv~"
+    write_report(kept, "associate", [("succeeded", "")])
+    assert (
+        "pairs.report.csv~, which it has replaced"
+        in run("undo", "pairs.report.csv", service=sandbox.url).stderr
+    )
+    os.chown(kept, SOMEBODY, SOMEBODY)
+    assert "~" not in run("undo", "pairs.report.csv", service=sandbox.url).stderr
+
+
+def test_the_result_finds_a_name_however_many_are_taken(attack: Attack, shared: Path) -> None:
+    attack("for n in '' $(seq -f -%g 999); do touch pairs.report.result$n.csv; done")
+    found = unused(shared / "pairs.report.csv", Folder(shared), "result")
+    assert re.fullmatch(r"pairs\.report\.result-[0-9a-f]{8}\.csv", found.name)
 
 
 # Links and folders
