@@ -1,10 +1,9 @@
 """Files as the operating system sees them: written whole, standing where they were put."""
 
-import contextlib
 import errno
 import hashlib
 import os
-import sys
+import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -53,30 +52,12 @@ def is_linked(descriptor: int, path: Path) -> bool:
         return False
 
 
-def check_replaceable(path: Path) -> None:
-    """Find out whether another file may take the place of the one that is there.
-
-    Raises:
-        OSError: it may not. That there is none is no error.
-
-    """
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        path.rmdir()  # of a file it says so only when nothing else forbids that it goes
-    if os.path.lexists(path) and _mount(path) != _mount(path.parent.resolve()):
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-
-def _mount(path: Path) -> str:
-    """Return which mount a file is on, where the system tells it."""
-    if sys.platform != "linux":
-        return ""
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+def mount_of(descriptor: int) -> str:
+    """Return which mount an open file is on, where the system tells it."""
     try:
         told = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
     except OSError:
         return ""
-    finally:
-        os.close(descriptor)
     return told.partition("mnt_id:")[2].partition("\n")[0]
 
 
@@ -99,23 +80,18 @@ def nameless_file(otherwise: Path | None = None) -> BinaryIO:
     return cast("BinaryIO", file)
 
 
-def sha256_of(path: Path | str, *, folder: int | None = None) -> str:
-    """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read. No pipe is awaited.
+def regular_only(path: str | Path, flags: int) -> int:
+    """Open a file for `open` if it is a regular one; no pipe is waited for.
 
-    Args:
-        path: where it is.
-        folder: descriptor of the folder that a relative path counts from.
+    Raises:
+        OSError: it is none, or cannot be opened.
 
     """
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK, dir_fd=folder)
-
-    try:
-        with open(path, "rb", opener=opener) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def write_all(descriptor: int, data: bytes | bytearray) -> None:

@@ -6,6 +6,7 @@ under way. So a run's own files are never reached by their whole path, and no li
 
 import contextlib
 import errno
+import hashlib
 import os
 import pwd
 import secrets
@@ -13,7 +14,7 @@ import stat
 import weakref
 from pathlib import Path
 
-from batch.disk import sha256_of
+from batch.disk import mount_of, regular_only
 
 ROOT = 0
 
@@ -21,6 +22,12 @@ _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _PRIVATE = 0o600
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LINKS = 40  # one after the other, as for the kernel
+
+
+class PlantedLinkError(OSError):
+    """There is a link of another user on the way."""
 
 
 class Folder:
@@ -28,24 +35,45 @@ class Folder:
 
     Args:
         path: where it is now.
-        is_link_followed: whether the path may be a link.
+        to_look_on: whether nothing is to be written there: then links of other users may lead to it.
 
     Attributes:
         path: where it was when it was opened.
 
     Raises:
+        PlantedLinkError: a link of another user leads to it.
         OSError: there is no folder, or it may not be looked into.
 
     """
 
-    def __init__(self, path: Path, *, is_link_followed: bool = True) -> None:
+    def __init__(self, path: Path, *, to_look_on: bool = False) -> None:
         self.path = path
-        flags = os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_link_followed else os.O_NOFOLLOW)
+        entered = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if to_look_on else _entered(path)
         try:
-            self._descriptor = os.open(path, flags | os.O_RDONLY)
+            self._descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=entered)
         except PermissionError:  # one that may be written to, and not be listed
-            self._descriptor = os.open(path, flags | os.O_PATH)
+            self._descriptor = entered
+        else:
+            os.close(entered)
         weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def real_path(self) -> Path:
+        """Where it is, as told without links."""
+        try:
+            return Path(os.readlink(f"/proc/self/fd/{self._descriptor}"))
+        except OSError:
+            return Path(os.path.realpath(self.path))
+
+    def target(self, name: str) -> str | None:
+        """Return where a link leads; None if it is none.
+
+        Raises:
+            PlantedLinkError: it is another user's.
+            OSError: there is nothing.
+
+        """
+        return _target(name, self._descriptor)
 
     @property
     def distrust(self) -> str:
@@ -83,8 +111,43 @@ class Folder:
             OSError: the folder takes no file.
 
         """
-        name = f"{start}{secrets.token_hex(4)}{end}"
+        name = f"{start}{unguessable()}{end}"
         return self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL), name
+
+    def check_takes_files(self) -> None:
+        """Find out whether there is room for a new file and it may be made.
+
+        Raises:
+            OSError: it may not.
+
+        """
+        try:
+            # Without a name, a kill leaves nothing behind.
+            descriptor = os.open(
+                ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _PRIVATE, dir_fd=self._descriptor
+            )
+        except OSError:  # also where the file system knows no such files
+            descriptor, name = self.new(".", ".tmp")
+            self.remove(name)
+        os.close(descriptor)
+
+    def check_replaceable(self, name: str) -> None:
+        """Find out whether another file may take the place of the one that is there.
+
+        Raises:
+            OSError: it may not. That there is none is no error.
+
+        """
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            # Of a file this says so only when nothing else forbids that it goes.
+            os.rmdir(name, dir_fd=self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
+            try:
+                if mount_of(file) != mount_of(self._descriptor):
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            finally:
+                os.close(file)
 
     def write(self, name: str, data: bytes, mode: int) -> None:
         """Write a whole file in place of the one that has this name; of a link, in place of the link.
@@ -131,7 +194,7 @@ class Folder:
         """Return what there is under a name if it is a file of one's own."""
         with contextlib.suppress(OSError):
             found = self.stat(name)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            if _is_own_file(found):
                 return found
         return None
 
@@ -144,8 +207,11 @@ class Folder:
         return [name for name in found if name.startswith(start) and name.endswith(end)]
 
     def sha256_of(self, name: str) -> str:
-        """Return the SHA-256 of a file's content, in hex; nothing where it cannot be read."""
-        return sha256_of(name, folder=self._descriptor)
+        """Return the SHA-256 of a file of one's own, in hex; nothing of any other, which may be endless."""
+        with contextlib.suppress(OSError), open(self.open(name, os.O_RDONLY), "rb") as file:
+            if _is_own_file(os.fstat(file.fileno())):
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return ""
 
     def replace(self, name: str, by: str) -> None:
         """Let a file take the place of another one.
@@ -190,6 +256,11 @@ class Folder:
                 raise
 
 
+def unguessable() -> str:
+    """Return the part of a temporary file's name that nobody can guess: eight hex digits."""
+    return secrets.token_hex(4)
+
+
 def distrust(found: os.stat_result) -> str:
     """Say why a file may hold what somebody else has put there; nothing if it does not.
 
@@ -197,10 +268,11 @@ def distrust(found: os.stat_result) -> str:
         found: what the system says of it.
 
     """
+    whose = "" if found.st_uid == os.geteuid() else f"belongs to {owner(found)}"
     if not stat.S_ISREG(found.st_mode):
-        return "it is no regular file"
-    if found.st_uid != os.geteuid():
-        return f"it belongs to {owner(found)}"
+        return f"it is no regular file, and {whose}" if whose else "it is no regular file"
+    if whose:
+        return f"it {whose}"
     if found.st_nlink > 1:
         return "it has another name as well"
     if found.st_mode & _OTHERS_MAY_WRITE:
@@ -214,3 +286,88 @@ def owner(found: os.stat_result) -> str:
         return pwd.getpwuid(found.st_uid).pw_name
     except KeyError:
         return f"user {found.st_uid}"
+
+
+def leads_to(path: Path) -> Path:
+    """Return where a path leads, told without links; where nothing is, as far as it is known.
+
+    Raises:
+        PlantedLinkError: a link of another user is on the way.
+
+    """
+    target = path
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        for _ in range(_MOST_LINKS):
+            folder = Folder(target.parent)
+            if (next_one := folder.target(target.name)) is None:
+                return path if target is path else folder.real_path / target.name
+            target = folder.real_path / next_one
+        return path  # a loop of links
+    return target
+
+
+def not_planted(path: str, flags: int) -> int:
+    """Open a file for `open`, but wait for no pipe that another user has put there, nor where his link leads.
+
+    A regular file may be anybody's. A pipe without a name, as a shell makes it, is whoever's it is.
+
+    Raises:
+        PlantedLinkError: another user's link leads to what is no regular file.
+        OSError: it is another user's pipe, or cannot be opened.
+
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        return regular_only(path, flags)
+    place = leads_to(Path(path))
+    with contextlib.suppress(FileNotFoundError):
+        found = place.lstat()
+        if stat.S_ISFIFO(found.st_mode) and found.st_uid not in (ROOT, os.geteuid()):
+            raise OSError(errno.EPERM, f"it is a pipe of {owner(found)}, which is not waited for")
+    return os.open(path, flags)
+
+
+def _is_own_file(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _entered(path: Path) -> int:
+    """Open a folder step by step: no link on the way is followed that has not been looked at."""
+    left = [*reversed(path.parts)]
+    links_left = _MOST_LINKS
+    folder = os.open("/" if path.is_absolute() else ".", _STEP)
+    try:
+        while left:
+            name = left.pop()
+            try:
+                entered = os.open(name, _STEP, dir_fd=folder)
+            except NotADirectoryError:
+                target = _target(name, folder)
+                if target is None:
+                    raise
+                if not (links_left := links_left - 1):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+                left += reversed(Path(target).parts)
+            else:
+                os.close(folder)
+                folder = entered
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _target(name: str, folder: int) -> str | None:
+    """Return where a link in a folder leads, if it is one's own or root's; None if it is no link."""
+    link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(link)
+        if not stat.S_ISLNK(found.st_mode):
+            return None
+        if found.st_uid not in (ROOT, os.geteuid()):
+            raise PlantedLinkError(
+                errno.ELOOP,
+                f"{name} is a link of {owner(found)}, so it is not followed: name what it leads to",
+            )
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)

@@ -71,17 +71,16 @@ class Run:
             for path in (settings.report, settings.failures)
             if path
         )
-        checked = preflight(source, job, lambda earlier: is_open(earlier, settings.only))
-        if settings.strict and checked.invalid:
-            first = checked.first_invalid
-            assert first is not None
-            raise InputUnusableError(
-                f"{source.name}: {counted(checked.invalid, 'row')} of {checked.total:,} invalid, so nothing "
-                f"was sent (--strict); the first: row {first.row}, {first.message}"
-            )
-        if settings.taken_back_by and checked.kept.rows:
-            checked = _without_void(source, job, settings, checked)
-        return cls(source, job, settings, checked, places)
+        return cls(source, job, settings, _checked(source, job, settings), places)
+
+    def checked_anew(self) -> Self:
+        """Look at the input again, as the job has learnt something; the folders stay those that were opened.
+
+        Raises:
+            InputUnusableError: the input was changed, or strictness refuses it.
+
+        """
+        return replace(self, checked=_checked(self.source, self.job, self.settings))
 
     def execute(
         self, connect: Connect, watch: Watch, notify: Callable[[str], None] = lambda _text: None
@@ -304,6 +303,21 @@ def _not_kept(journal: Journal, error: OSError) -> OutputError:
         f"{journal.path}: cannot be written: {error.strerror}; sending has stopped. Make room and run the "
         "same command again: it continues where the journal ends"
     )
+
+
+def _checked(source: Input, job: Job[Any], settings: RunSettings) -> Preflight:
+    """Go over the input."""
+    checked = preflight(source, job, lambda earlier: is_open(earlier, settings.only))
+    if settings.strict and checked.invalid:
+        first = checked.first_invalid
+        assert first is not None
+        raise InputUnusableError(
+            f"{source.name}: {counted(checked.invalid, 'row')} of {checked.total:,} invalid, so nothing "
+            f"was sent (--strict); the first: row {first.row}, {first.message}"
+        )
+    if settings.taken_back_by and checked.kept.rows:
+        return _without_void(source, job, settings, checked)
+    return checked
 
 
 def _without_void(source: Input, job: Job[Any], settings: RunSettings, checked: Preflight) -> Preflight:

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import journal_lines, run_virtually
 
-from batch.errors import BusyError, InputUnusableError, OutputError
+from batch.errors import BusyError, ConfigurationError, InputUnusableError, OutputError
 from batch.folder import Folder
 from batch.model import Outcome, Result, Status
 from batch.results.journal import Identity, Journal, lines, lock, run_state
@@ -475,6 +475,16 @@ def test_a_removed_journal_is_gone_and_the_next_run_begins_anew(path: Path) -> N
         assert not path.exists()
         journal.remove()
     assert recorded(path) == {}
+
+
+def test_a_file_system_on_which_nothing_is_ones_own_takes_a_new_journal(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "distrust", lambda _found: "others may write to it")
+    with Journal(path, IDENTITY, 1):
+        pass
+    with pytest.raises(ConfigurationError, match=r"others may write to it, .*chmod 600; else remove it"):
+        Journal(path, IDENTITY, 1)
 
 
 def test_a_journal_removed_while_its_lock_was_awaited_is_made_anew(

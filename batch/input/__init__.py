@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from batch.input.delimited import DelimitedReader
-from batch.input.files import InputFile
+from batch.input.files import InputFile, Origin
 from batch.input.json_rows import JsonReader
 from batch.input.limits import INPUT, REPORT
 from batch.input.packed import SUFFIXES, unpacked
 from batch.job import Column
 from batch.model import Dialect, Row
 
-__all__ = ["Format", "Input", "Source", "format_by_name", "open_source", "unpacked"]
+__all__ = ["Format", "Input", "Origin", "Source", "format_by_name", "open_source", "unpacked"]
 
 
 class Format(StrEnum):
@@ -170,7 +170,7 @@ def open_source(
     format: Format | None,  # noqa: A002
     columns: Sequence[Column],
     reserved: Collection[str] = (),
-    is_report: bool = False,
+    origin: Origin = Origin.LIST,
     spool: Path | None = None,
 ) -> Source:
     """Open an input.
@@ -180,7 +180,7 @@ def open_source(
         format: how it is written; None to tell by the name, else by the content.
         columns: the columns a job asks for.
         reserved: names of a report's columns. They are not carried if all are there, and else under others.
-        is_report: whether it is read as a report; there a column's own name beats its other names.
+        origin: what it is. In a report a column's own name beats its other names.
         spool: the folder for a copy of standard input where the system has none for temporary files.
 
     Raises:
@@ -188,7 +188,8 @@ def open_source(
         InputUnusableError: it is empty, no text, or has no header with the columns that the job needs.
 
     """
-    file = InputFile(path, REPORT if is_report else INPUT, spool)
+    is_report = origin is not Origin.LIST
+    file = InputFile(path, REPORT if is_report else INPUT, spool, origin)
     try:
         found = format or format_by_name(path)
         if not (is_report and found is Format.JSONL):

@@ -7,13 +7,16 @@ import re
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from batch.disk import is_linked, nameless_file
+from batch.disk import is_linked, nameless_file, regular_only
 from batch.errors import InputMissingError, InputUnusableError, OutputError
+from batch.folder import ROOT, not_planted
 from batch.input.limits import Limits
 from batch.input.packed import unpacked
 from batch.text import printable
@@ -22,9 +25,21 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BUFFER = 256 * 1024
+_MOST_OF_OTHERS = 1024 * 1024 * 1024  # bytes, unpacked, of another user's report that was come across
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+class Origin(Enum):
+    """What an input is, and so what of another user's it may be."""
+
+    LIST = "list"  # whatever the user names
+    REPORT = "report"  # the same, but it is no trap
+    FOUND = "found"  # a report that was come across: a regular file; what it takes of time has a bound
+
+
+_OPENERS = {Origin.LIST: None, Origin.REPORT: not_planted, Origin.FOUND: regular_only}
 
 
 class InputFile:
@@ -37,6 +52,7 @@ class InputFile:
         path: where it is, or `-` for standard input.
         limits: what its rows may take.
         spool: the folder for that copy where the system has none for temporary files.
+        origin: what it is.
 
     Attributes:
         limits: what its rows may take.
@@ -46,8 +62,12 @@ class InputFile:
 
     """
 
-    def __init__(self, path: str, limits: Limits, spool: Path | None = None) -> None:
+    def __init__(
+        self, path: str, limits: Limits, spool: Path | None = None, origin: Origin = Origin.LIST
+    ) -> None:
         self.limits = limits
+        self._origin = origin
+        self._is_bounded = False
         self._spool = spool
         self.name = "standard input" if path == "-" else printable(path)
         self.mode: int | None = None
@@ -138,16 +158,18 @@ class InputFile:
     def _unpacked(self) -> io.BufferedReader:
         self.check_unchanged()
         stream: io.BufferedReader = io.BufferedReader(_Bytes(self, self._raw.fileno()), _BUFFER)
-        return unpacked(stream, self.unusable)
+        stream = unpacked(stream, self.unusable)
+        return io.BufferedReader(_Bounded(stream, self.unusable), _BUFFER) if self._is_bounded else stream
 
     def _opened(self, path: str) -> BinaryIO:
         try:
-            raw = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: SIM115
+            raw = cast("BinaryIO", open(path, "rb", buffering=0, opener=_OPENERS[self._origin]))  # noqa: SIM115
             found = os.fstat(raw.fileno())
             if stat.S_ISREG(found.st_mode):
                 self.mode = stat.S_IMODE(found.st_mode)
                 if found.st_uid != os.geteuid():
                     self.mode &= ~(stat.S_IWGRP | stat.S_IWOTH)
+                    self._is_bounded = self._origin is Origin.FOUND and found.st_uid != ROOT
                 return raw
             with raw:
                 return self._spooled(raw)
@@ -238,6 +260,25 @@ class _Bytes(io.RawIOBase):
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+class _Bounded(io.RawIOBase):
+    """Reads a stream up to a bound: packed bytes can be a thousand times as many, and more."""
+
+    def __init__(self, stream: BinaryIO, unusable: Callable[[str], InputUnusableError]) -> None:
+        self._stream = stream
+        self._unusable = unusable
+        self._left = _MOST_OF_OTHERS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        self._left -= count
+        if self._left < 0:
+            raise self._unusable("is another user's, and too large to be read to its end")
+        return count
 
 
 class Lined(io.BufferedReader):

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batch.disk import regular_only
 from batch.errors import BatchError, InputUnusableError
 from batch.input import Format, format_by_name, unpacked
 from batch.job import Job, RowError
@@ -125,7 +126,7 @@ def _by_report(path: Path, job: Job[Any], by: Collection[str], written_at: float
     # One of JSON would have to be read to its end to find out that it is no report.
     if _form(path.name) is not Format.CSV and not _names(path, ("outcome",)):
         return
-    with open_report(str(path), job.columns) as report:
+    with open_report(str(path), job.columns, is_found=True) as report:
         for row in report.rows() if report.job in by else ():
             if (record := row.earlier) and _may_have_effect(record):
                 yield _key(job, row.cells, f"{report.name}, line {row.line}"), _end(record, written_at)
@@ -148,7 +149,7 @@ def _end(record: Record, written_at: float) -> float:
 def _by_journal(path: Path, job: Job[Any], by: Collection[str], written_at: float) -> Iterator[_Change]:
     """Yield what a journal says, which is nothing if it is of none of the jobs in question."""
     columns = [column.name for column in job.columns]
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         reading = Reading(path, file, InputUnusableError)
         for _, entry in reading:
             if reading.header.get("job") not in by:
@@ -186,7 +187,7 @@ def _names(path: Path, words: Collection[str]) -> bool:
     left = _MOST_SEARCHED
     tail = b""
     try:
-        with path.open("rb") as file, unpacked(file, InputUnusableError) as stream:
+        with open(path, "rb", opener=regular_only) as file, unpacked(file, InputUnusableError) as stream:
             while chunk := stream.read(_BUFFER):
                 text = tail + chunk.replace(b"\0", b"")  # of UTF-16 as well
                 left -= len(chunk)

@@ -40,8 +40,8 @@ def demonstrate(folder: Path) -> int:
     """
     pairs = folder / "pairs.csv"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        opened = Folder(folder, is_link_followed=False)
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # nobody else's to write, whatever the umask
+        opened = Folder(folder)
         # Others who may write to it could have put there what the demo would overwrite.
         if reason := opened.distrust:
             raise ConfigurationError(f"{folder}: {reason}: remove it, or run the demo in another folder")

@@ -16,6 +16,7 @@ from batch.engine.halt import Limits, parse_failure_limit
 from batch.engine.rate import Auto, parse_pace
 from batch.engine.retry import RetryPolicy
 from batch.errors import BatchError, BusyError, InputUnusableError, UsageError
+from batch.folder import Folder
 from batch.http.transport import TransportError
 from batch.input import Input, open_source
 from batch.preflight import Preflight
@@ -87,7 +88,7 @@ def execute(command: str, options: RunOptions, found: Found) -> RunEnd | None:
             open_files.provide(min(options.concurrency, run.checked.sendable))
             grant = asyncio.run(interruptible(_authenticate(access, where.address())))
             if grant and job.take_as_own(grant.project_id):
-                run = Run.prepare(source, job, settings)
+                run = run.checked_anew()
         # What is there by now stays; going through it again and again took a twentieth of a run's time.
         gc.freeze()
         gc.set_threshold(_YOUNG_OBJECTS)
@@ -140,7 +141,10 @@ def _nothing_to_undo(report: Path, name: str) -> str:
     """Say that a report has nothing to undo, and which one before it has."""
     told = f"{name}: there is nothing to undo"
     earlier = previous(report)
-    return f"{told}; {earlier}, which it has replaced, has something" if can_be_undone(earlier) else told
+    # What somebody else has put there was not this run's.
+    if Folder(earlier.parent, to_look_on=True).own(earlier.name) and can_be_undone(earlier):
+        return f"{told}; {earlier}, which it has replaced, has something"
+    return told
 
 
 def _notify(text: str) -> None:
@@ -187,10 +191,8 @@ def default_report(command: str, pairs: str) -> Path:
 
 def can_be_undone(report: Path) -> bool:
     """Whether an outcome file says of any row that there is something to undo."""
-    if not report.is_file():  # no pipe is waited for
-        return False
     try:
-        with open_report(str(report)) as opened:
+        with open_report(str(report), is_found=True) as opened:
             return opened.job == Associate.name and any(
                 row.earlier and undoable(row.earlier, read_back=True) for row in opened.rows()
             )

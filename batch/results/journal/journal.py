@@ -181,6 +181,9 @@ class Journal(Appender):
     def remove(self) -> None:
         """Delete the file: the report holds everything now.
 
+        It is emptied too. Whoever has given it another name could put it back one day, for a run of the same
+        list to believe.
+
         Raises:
             OutputError: it cannot be deleted.
 
@@ -188,6 +191,7 @@ class Journal(Appender):
         try:
             self._folder.remove(self.path.name)
             self._folder.sync()
+            os.ftruncate(self._file, 0)
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be removed: {error.strerror}; the report is whole and in its place, "
@@ -199,7 +203,7 @@ class Journal(Appender):
     ) -> None:
         """Make room for this run where another one has left its journal, and keep what that one did."""
         with self._opened() as file:
-            found = fate(file, self._report, identity, restart=restart, in_place=in_place)
+            found = fate(file, self._report, self._folder, identity, restart=restart, in_place=in_place)
         self.ended = found is Fate.ENDED
         if found is Fate.KEPT:
             notify(f"{self.keep()}; this run begins anew")

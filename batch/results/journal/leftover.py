@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from batch.disk import ROOM, fitting, sha256_of
+from batch.disk import ROOM, fitting
 from batch.errors import InputUnusableError, OutputError
 from batch.folder import Folder
 from batch.model import Record, Status
@@ -32,7 +32,9 @@ class Fate(Enum):
     KEPT = "kept"  # what it says is written out first
 
 
-def fate(file: BinaryIO, report: Path, identity: Identity, *, restart: bool, in_place: bool) -> Fate:
+def fate(
+    file: BinaryIO, report: Path, folder: Folder, identity: Identity, *, restart: bool, in_place: bool
+) -> Fate:
     """Say what becomes of a journal when a run takes its place.
 
     A run of another input never waits for somebody to look at an interrupted one: what that one did is kept,
@@ -41,6 +43,7 @@ def fate(file: BinaryIO, report: Path, identity: Identity, *, restart: bool, in_
     Args:
         file: the journal, at its start.
         report: place of the report that the journal belongs to.
+        folder: that both are in.
         identity: of the run.
         restart: whether an interrupted run is not to be continued.
         in_place: whether the report is the run's input as well.
@@ -67,7 +70,7 @@ def fate(file: BinaryIO, report: Path, identity: Identity, *, restart: bool, in_
     # In all but its input, a run in place whose report is there is the same run.
     has_other_input = not in_place and reading.header["sha256"] != identity.sha256
     is_same_command = not lines.difference({**reading.header, "sha256": identity.sha256}, identity)
-    if is_over(reading, report, identity.sha256 if in_place else None):
+    if is_over(reading, report, folder, identity.sha256 if in_place else None):
         has_ended = in_place and is_same_command and not reading.last.get("stopped", True)
         return Fate.ENDED if has_ended and not restart else Fate.DROPPED
     if not has_work:
@@ -80,19 +83,20 @@ def fate(file: BinaryIO, report: Path, identity: Identity, *, restart: bool, in_
     )
 
 
-def is_over(reading: Reading, report: Path, input_sha256: str | None = None) -> bool:
+def is_over(reading: Reading, report: Path, folder: Folder, input_sha256: str | None = None) -> bool:
     """Whether the report of a journal that has been read is in its place, with nothing done since.
 
     Args:
         reading: of the whole journal.
         report: place of the report.
+        folder: that it is in.
         input_sha256: digest of the file there, if it is known.
 
     """
     end = reading.last
     if reading.is_torn or not ("placed" in end or "written" in end):
         return False
-    return "placed" in end or end["written"] == (input_sha256 or sha256_of(report))
+    return "placed" in end or end["written"] == (input_sha256 or folder.sha256_of(report.name))
 
 
 def described(header: dict[str, Any]) -> str:

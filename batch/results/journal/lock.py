@@ -1,20 +1,20 @@
 """The lock on a journal: the operating system's own, so that it dies with its holder however that dies."""
 
-import errno
+import contextlib
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
 
 from batch.errors import BusyError, ConfigurationError, OutputError
-from batch.folder import Folder, distrust
+from batch.folder import Folder, distrust, owner
 from batch.results.journal.lines import is_holder, parsed, split
 from batch.text import printable
 
 _PATIENCE = 0.2
 _STEP = 0.02
-_NO_FILES = (errno.ELOOP, errno.ENXIO)  # a link, a pipe or a socket
 
 
 def open_locked(path: Path, folder: Folder) -> int:
@@ -31,8 +31,10 @@ def open_locked(path: Path, folder: Folder) -> int:
     patience_ends = time.monotonic() + _PATIENCE
     while True:
         try:
-            file = _opened(path, folder, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            file = _made(path, folder)
         except OSError as error:
+            if isinstance(error, FileExistsError) and time.monotonic() < patience_ends:
+                continue  # the one that was there is gone again
             raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was sent") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,6 +96,18 @@ def described(holder: dict[str, Any] | None) -> str:
     return f": process {holder['pid']} on {printable(holder['host'])}, since {printable(holder['since'])}"
 
 
+def _made(path: Path, folder: Folder) -> int:
+    """Make a journal, or open the one that is there."""
+    flags = os.O_RDWR | os.O_APPEND
+    try:
+        # One that is new is one's own, also on a file system that gives all files one owner or one mode.
+        return folder.open(path.name, flags | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            return _opened(path, folder, flags)
+        raise
+
+
 def _opened(path: Path, folder: Folder, flags: int) -> int:
     """Open a journal that nobody else can have written to; a pipe is not waited for.
 
@@ -105,14 +119,24 @@ def _opened(path: Path, folder: Folder, flags: int) -> int:
     try:
         file = folder.open(path.name, flags)
     except OSError as error:
-        if error.errno not in _NO_FILES:
+        found = folder.stat(path.name)
+        is_own_folder = isinstance(error, IsADirectoryError) and found.st_uid == os.geteuid()
+        if is_own_folder or not (reason := distrust(found)):
             raise
-        reason = distrust(folder.stat(path.name))
     else:
-        if not (reason := distrust(os.fstat(file))):
+        found = os.fstat(file)
+        if not (reason := distrust(found)):
             return file
         os.close(file)
     raise ConfigurationError(
-        f"{path}: {reason}, so it is not trusted to be a run's journal: see who has put it there, and remove "
-        "it or use another folder"
+        f"{path}: {reason}, so it is not trusted to be a run's journal: {_way_out(found)}"
     )
+
+
+def _way_out(found: os.stat_result) -> str:
+    """Say what to do about a journal that is not trusted."""
+    if found.st_uid != os.geteuid():
+        return f"unless a run of {owner(found)} is under way, remove it, or use another folder"
+    if stat.S_ISREG(found.st_mode):
+        return "if nobody has tampered with it, let it have this name only and chmod 600; else remove it"
+    return "remove it"

@@ -71,9 +71,10 @@ def run_state(report: Path) -> RunState | None:
     """
     path = journal_path(report)
     try:
-        with open(open_own(path, Folder(path.parent)), "rb") as file:
+        folder = Folder(path.parent, to_look_on=True)
+        with open(open_own(path, folder), "rb") as file:
             is_running = is_held(file.fileno())
-            return _read(report, file, is_running=is_running)
+            return _read(report, folder, file, is_running=is_running)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -82,14 +83,14 @@ def run_state(report: Path) -> RunState | None:
         raise InputMissingError(f"{path}: {error.strerror}") from None
 
 
-def _read(report: Path, file: BinaryIO, *, is_running: bool) -> RunState | None:
+def _read(report: Path, folder: Folder, file: BinaryIO, *, is_running: bool) -> RunState | None:
     summary = Summary()
     reading = Reading(journal_path(report), file, InputUnusableError)
     for _, entry in reading:
         if "row" in entry:
             summary.add(recorded(entry["row"], lines.outcome_of(entry)))
     header, holder = reading.header, reading.holder
-    if not holder or (not is_running and is_over(reading, report)):
+    if not holder or (not is_running and is_over(reading, report, folder)):
         return None
     summary.job = printable(header["job"], 40)
     command, of = printable(header["command"]), printable(header["input"])

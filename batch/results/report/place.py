@@ -3,20 +3,19 @@
 import contextlib
 import errno
 import os
-import secrets
 import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.disk import ROOM, check_replaceable, fitting
+from batch.disk import ROOM, fitting
 from batch.errors import BatchError, OutputError, UsageError
-from batch.folder import ROOT, Folder
+from batch.folder import Folder, PlantedLinkError, leads_to, owner, unguessable
 from batch.results.report.layout import report_format
 from batch.results.report.reader import open_report
+from batch.results.report.writer import TEMPORARY, temporary_start
 
-_MOST_LINKS = 40  # one after the other, as for the kernel
+_MOST_NAMES = 1000
 
 _State = tuple[int, int, int, int]
 
@@ -59,15 +58,21 @@ def check_writable(path: Path) -> Folder:
     try:
         folder = Folder(path.parent)
         _state(path.name, folder)
-        # Without a name: another run may be at work with the writer's own, and a kill leaves nothing behind.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-        check_replaceable(path)
+        folder.check_takes_files()
+        folder.check_replaceable(path.name)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}; nothing was sent"
-        ) from error
+        reason = f"{error.strerror or error}{_whose(path)}"
+        raise OutputError(f"{path}: cannot be written: {reason}; nothing was sent") from error
     return folder
+
+
+def _whose(path: Path) -> str:
+    """Name the owner of a file that is another user's, in brackets."""
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        if found.st_uid != os.geteuid():
+            return f" (it belongs to {owner(found)})"
+    return ""
 
 
 def look_at(path: Path, job: str, *, overwrite: bool = False) -> Place:
@@ -100,17 +105,15 @@ def followed(path: Path) -> Path:
     """Return where a path leads: the file is replaced, not the link. A loop of links leads nowhere.
 
     Raises:
-        OutputError: it is a link of another user, or leads to one.
+        OutputError: there is a link of another user on the way.
 
     """
-    target = path
-    for _ in range(_MOST_LINKS):
-        if not os.path.islink(target):
-            return Path(os.path.realpath(target)) if target is not path else path
-        if target.lstat().st_uid not in (ROOT, os.geteuid()):
-            raise OutputError(f"{target}: cannot be written: it is a link of another user; nothing was sent")
-        target = target.parent / target.readlink()
-    return path
+    try:
+        return leads_to(path)
+    except PlantedLinkError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was sent") from None
+    except OSError:
+        return path  # what is wrong is told where it is opened
 
 
 def previous(path: Path) -> Path:
@@ -151,9 +154,10 @@ def set_aside(path: Path, folder: Folder, can_be_undone: Callable[[Path], bool])
 
 def unused(path: Path, folder: Folder, word: str) -> Path:
     """Return a path beside `path` that is not taken: `pairs.report.csv` becomes `pairs.report.WORD.csv`."""
-    tails = (f".{word}{'-' * bool(n)}{n or ''}{path.suffix}" for n in range(10_000))
+    tails = (f".{word}{'-' * bool(n)}{n or ''}{path.suffix}" for n in range(_MOST_NAMES))
     paths = (fitting(path.parent, path.stem, tail, room=ROOM) for tail in tails)
-    return next(each for each in paths if not folder.has(each.name))
+    free = (each for each in paths if not folder.has(each.name))
+    return next(free, fitting(path.parent, path.stem, f".{word}-{unguessable()}{path.suffix}", room=ROOM))
 
 
 def _state(name: str, folder: Folder) -> _State | None:
@@ -182,7 +186,7 @@ def _is_own(path: Path, job: str) -> bool:
     if not path.stat().st_size:
         return True
     try:
-        with open_report(str(path)) as report:
+        with open_report(str(path), is_found=True) as report:
             return report.job in ("", job)
     except BatchError:
         return False
@@ -190,7 +194,8 @@ def _is_own(path: Path, job: str) -> bool:
 
 def _link(folder: Folder, name: str, kept: str) -> None:
     """Give a file a second name, in place of another file that may have it."""
-    passing = fitting(folder.path, f".{name}", f".{secrets.token_hex(8)}.tmp").name
+    # Left behind by a kill, it goes as the writer's own do.
+    passing = f"{temporary_start(name, folder)}{unguessable()}{TEMPORARY}"
     try:
         folder.link(name, passing)
     except OSError:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batch.errors import InputUnusableError
-from batch.input import Format, Source, open_source
+from batch.input import Format, Origin, Source, open_source
 from batch.input.names import folded
 from batch.job import Column, RowError
 from batch.model import Dialect, Record, Row
@@ -189,6 +189,7 @@ def open_report(
     jobs: Collection[str] = (),
     is_sound: IsSound = _always,
     spool: Path | None = None,
+    is_found: bool = False,
 ) -> Report:
     """Open an outcome file of any form.
 
@@ -199,14 +200,16 @@ def open_report(
         jobs: names of the jobs that there are, for the message that a report lacks one.
         is_sound: whether a row without an outcome can be sent, by its cells of `columns`.
         spool: the folder for a copy of standard input where the system has none for temporary files.
+        is_found: whether it was come across, and not named by the user.
 
     Raises:
         InputMissingError: it is not there, or may not be read.
         InputUnusableError: it is no outcome file.
 
     """
+    origin = Origin.FOUND if is_found else Origin.REPORT
     # Spreadsheets leave rows of empty cells behind the last.
-    source = open_source(path, format=None, columns=(*columns, *_COLUMNS), is_report=True, spool=spool)
+    source = open_source(path, format=None, columns=(*columns, *_COLUMNS), origin=origin, spool=spool)
     try:
         return Report(source, len(columns), select, jobs, is_sound)
     except BaseException:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -14,7 +15,7 @@ import orjson
 
 from batch.disk import fitting
 from batch.errors import OutputError
-from batch.folder import Folder
+from batch.folder import Folder, unguessable
 from batch.model import Dialect, Record
 from batch.results.report.layout import (
     LEADING_COLUMNS,
@@ -30,8 +31,8 @@ _DEFAULT_DIALECT = Dialect()
 _DEFAULT_MODE = 0o666
 _OWNER = 0o600
 _FOR_OWNER_TO_WRITE = 0o644
-_TEMPORARY = ".tmp"
-_RANDOM = 8  # letters of the name that nobody can guess
+TEMPORARY = ".tmp"
+"""End of the names of the files that are written beside a report's place."""
 
 
 class ReportWriter:
@@ -141,13 +142,13 @@ class ReportWriter:
     def _final_mode(self) -> int:
         """Return the permissions of the input, or of one's own report that this one replaces.
 
-        Another user's report says nothing about who may write to one's own.
+        Another user's report says who may read this one too, but not who may write to it.
         """
         allowed = _DEFAULT_MODE if self._mode is None else _DEFAULT_MODE & self._mode | _OWNER
         if earlier := self._folder.own(self.path.name):
             return earlier.st_mode & allowed
-        if self._folder.has(self.path.name):
-            allowed &= _FOR_OWNER_TO_WRITE
+        with contextlib.suppress(FileNotFoundError):
+            allowed &= self._folder.stat(self.path.name).st_mode & _FOR_OWNER_TO_WRITE | _OWNER
         umask = os.umask(0o077)
         os.umask(umask)
         return allowed & ~umask
@@ -272,14 +273,20 @@ def _json_text(value: Any) -> str:
         return json.dumps(value)
 
 
+def temporary_start(name: str, folder: Folder, mark: str = "") -> str:
+    """Return how the names of the files begin that are written beside a report's place."""
+    room = len(TEMPORARY) + len(unguessable())
+    return fitting(folder.path, f".{name}.{mark}." if mark else f".{name}.", "", room=room).name
+
+
 def _temporary(folder: Folder, name: str, mark: str) -> tuple[int, str]:
     """Make the file that is written beside a report's place; remove what killed runs have left there."""
-    room = len(_TEMPORARY) + _RANDOM
-    start = fitting(folder.path, f".{name}.{mark}." if mark else f".{name}.", "", room=room).name
-    for left in folder.names(start, _TEMPORARY):
-        if len(left) == len(start) + room and folder.own(left):
+    start = temporary_start(name, folder, mark)
+    own = re.compile(f"{re.escape(start)}[0-9a-f]{{{len(unguessable())}}}{re.escape(TEMPORARY)}")
+    for left in folder.names(start, TEMPORARY):
+        if own.fullmatch(left) and folder.own(left):
             folder.remove(left)
-    return folder.new(start, _TEMPORARY)
+    return folder.new(start, TEMPORARY)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
