@@ -18,10 +18,12 @@ from batch.disk import mount_of, regular_only
 
 ROOT = 0
 
+PRIVATE = 0o600
+"""Permissions of a file that is its owner's alone."""
+
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_PRIVATE = 0o600
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40  # one after the other, as for the kernel
 
@@ -91,7 +93,7 @@ class Folder:
         except OSError:
             return False
 
-    def open(self, name: str, flags: int, mode: int = _PRIVATE) -> int:
+    def open(self, name: str, flags: int, mode: int = PRIVATE) -> int:
         """Return a descriptor of a file; no link is followed and no pipe is waited for.
 
         Raises:
@@ -124,7 +126,7 @@ class Folder:
         try:
             # Without a name, a kill leaves nothing behind.
             descriptor = os.open(
-                ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _PRIVATE, dir_fd=self._descriptor
+                ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, PRIVATE, dir_fd=self._descriptor
             )
         except OSError:  # also where the file system knows no such files
             descriptor, name = self.new(".", ".tmp")
@@ -160,7 +162,8 @@ class Folder:
         try:
             with open(descriptor, "wb") as file:
                 file.write(data)
-                os.fchmod(descriptor, mode)
+                with contextlib.suppress(OSError):  # where a file system keeps no modes
+                    os.fchmod(descriptor, mode)
             self.replace(name, passing)
         except BaseException:
             self.remove(passing)

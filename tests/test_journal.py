@@ -477,6 +477,14 @@ def test_a_removed_journal_is_gone_and_the_next_run_begins_anew(path: Path) -> N
     assert recorded(path) == {}
 
 
+def test_a_journal_that_others_may_read_is_its_owners_alone_once_it_is_taken_up(path: Path) -> None:
+    record(path, {4: DONE})
+    path.chmod(0o644)
+    with Journal(path, IDENTITY, 10) as journal:
+        assert journal.settled == 1
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_file_system_on_which_nothing_is_ones_own_takes_a_new_journal(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

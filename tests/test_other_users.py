@@ -241,6 +241,37 @@ def test_a_journal_is_for_its_owner_alone_from_the_first_moment(
     assert end_of(process)[0] == 0
 
 
+@pytest.mark.parametrize("name", ["other.report.csv", "other.report.csv.journal", "pairs.report.csv~"])
+def test_what_somebody_else_says_that_was_done_is_not_taken_for_done(
+    run: Callable[..., Ended], start: Start, shared: Path, tmp_path: Path, sandbox: WatchedSandbox, name: str
+) -> None:
+    write_pairs(tmp_path / "pairs.csv", *range(12))
+    if name.endswith(".journal"):
+        kill_early(start, sandbox, "associate", "pairs.csv")
+        shutil.copy(tmp_path / JOURNAL, shared / name)
+        for _, fpga_image, ecs_image in list(sandbox.associations):
+            sandbox.associations.remove(PROJECT, fpga_image, ecs_image)
+    else:
+        write_report(shared / name, "associate", [("succeeded", "")] * 12)
+    os.chown(shared / name, SOMEBODY, SOMEBODY)
+    shutil.copy(tmp_path / "pairs.csv", shared)
+    assert run("associate", "pairs.csv", service=sandbox.url).exit_code == 0
+    assert associated(sandbox) == {fpga(number) for number in range(12)}
+
+
+def test_what_somebody_else_says_that_was_undone_is_sent_again(
+    run: Callable[..., Ended], shared: Path, sandbox: WatchedSandbox
+) -> None:
+    """That costs requests at most."""
+    write_report(shared / "pairs.report.csv", "associate", [("succeeded", ""), ("failed", "image_full")])
+    undone = shared / "their.undo.csv"
+    write_report(undone, "disassociate", [("succeeded", "")])
+    undone.write_text(undone.read_text().replace("2026-01", "2026-02"))
+    os.chown(undone, SOMEBODY, SOMEBODY)
+    assert run("resume", "pairs.report.csv", service=sandbox.url).exit_code == 0
+    assert associated(sandbox) == {fpga(1), fpga(2)}
+
+
 # The report's temporary file
 
 

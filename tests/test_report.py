@@ -397,6 +397,19 @@ def test_a_disk_that_fills_while_rows_are_written_is_an_output_error(path: Path)
     assert path.read_text() == "old"
 
 
+def test_where_a_file_system_keeps_no_modes_a_report_is_written_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with ReportWriter(path, JOB, ["note"]) as writer:
+        writer.finish()
+        writer.commit()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o027, 0o640)])
 def test_permissions_follow_the_umask(path: Path, mask: int, mode: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from batch.disk import ROOM, fitting
 from batch.errors import InputUnusableError, OutputError
-from batch.folder import Folder
+from batch.folder import PRIVATE, Folder
 from batch.model import Record, Status
 from batch.results.journal import lines
 from batch.results.journal.contents import Contents
@@ -20,7 +20,6 @@ from batch.results.report import ReportWriter, recorded
 from batch.text import printable
 
 _MOST_NAMES = 1000
-_PRIVATE = 0o600  # who might read the input is not known any more
 
 
 class Fate(Enum):
@@ -154,7 +153,8 @@ def _written_out(
     header = reading.header
     columns = header.get("columns", [])
     paths = list(_places(report, reading, ".csv"))
-    with ReportWriter(paths[0], header["job"], columns, folder=folder, mode=_PRIVATE) as writer:
+    # Who might read the input is not known any more.
+    with ReportWriter(paths[0], header["job"], columns, folder=folder, mode=PRIVATE) as writer:
         for cells, record in _records(contents, begun):
             if not columns or len(cells) != len(columns):
                 return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import BusyError, ConfigurationError, OutputError
-from batch.folder import Folder, distrust, owner
+from batch.folder import PRIVATE, Folder, distrust, owner
 from batch.results.journal.lines import is_holder, parsed, split
 from batch.text import printable
 
@@ -104,7 +104,10 @@ def _made(path: Path, folder: Folder) -> int:
         return folder.open(path.name, flags | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):
-            return _opened(path, folder, flags)
+            file = _opened(path, folder, flags)
+            with contextlib.suppress(OSError):  # where a file system keeps no modes
+                os.fchmod(file, PRIVATE)  # version 0.1 let others read it, and so hold its lock
+            return file
         raise
 
 

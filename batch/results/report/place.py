@@ -137,9 +137,10 @@ def set_aside(path: Path, folder: Folder, can_be_undone: Callable[[Path], bool])
     """
     kept = previous(path)
     try:
-        if not folder.stat(path.name).st_size:
-            return
+        found = folder.stat(path.name)
     except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
         return
     if folder.has(kept.name) and not can_be_undone(path) and can_be_undone(kept):
         return

@@ -116,7 +116,8 @@ class ReportWriter:
         try:
             self._form.end()
             self._file.flush()
-            os.fchmod(self._file.fileno(), self._final_mode())
+            with contextlib.suppress(OSError):  # where a file system keeps no modes
+                os.fchmod(self._file.fileno(), self._final_mode())
             os.fsync(self._file.fileno())
             with open(os.dup(self._file.fileno()), "rb") as file:
                 file.seek(0)
