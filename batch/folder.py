@@ -1,7 +1,7 @@
-"""A folder that is opened once: what is done in it is done there, whoever puts another one in its place.
+"""An open folder. Operations on it stay in it, even if another folder takes its path.
 
-Whoever may write to a folder, or to one above it, may rename it and put a link in its place while a run is
-under way. So a run's own files are never reached by their whole path, and no link is followed.
+A user who may write to a folder, or to one above it, can rename it and put a link in its place during a run.
+So a run opens the folder once and reaches its own files through it, never by their whole path.
 """
 
 import contextlib
@@ -310,9 +310,9 @@ def leads_to(path: Path) -> Path:
 
 
 def not_planted(path: str, flags: int) -> int:
-    """Open a file for `open`, but wait for no pipe that another user has put there, nor where his link leads.
+    """Open a file for `open`, but not another user's pipe, nor what is no file behind another user's link.
 
-    A regular file may be anybody's. A pipe without a name, as a shell makes it, is whoever's it is.
+    A regular file may belong to anybody, and so may a pipe without a name, as a shell makes it.
 
     Raises:
         PlantedLinkError: another user's link leads to what is no regular file.
