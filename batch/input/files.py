@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BUFFER = 256 * 1024
-_MOST_OF_OTHERS = 1024 * 1024 * 1024  # bytes, unpacked, of another user's report that was come across
+_MOST_OF_OTHERS = 256 * 1024 * 1024  # bytes, unpacked, of another user's report that was come across
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UNDECODED = re.compile("[\udc80-\udcff]")

@@ -61,7 +61,8 @@ def check_writable(path: Path) -> Folder:
         folder.check_takes_files()
         folder.check_replaceable(path.name)
     except OSError as error:
-        reason = f"{error.strerror or error}{_whose(path)}"
+        whose = _whose(path) if isinstance(error, PermissionError) else ""
+        reason = f"{error.strerror or error}{whose}"
         raise OutputError(f"{path}: cannot be written: {reason}; nothing was sent") from error
     return folder
 
